@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Asking polkit. What it needs: a call that has begun. What it does:
+ *
+ *  1. uid 0 is allowed without asking.
+ *  2. Otherwise CheckAuthorization is sent with the caller's unique bus name as the subject (never
+ *     a pid) and the validated details; call_authorize() returns 1, and the handler returns.
+ *  3. On the answer the message is dispatched again; the handler looks everything up again and
+ *     comes to call_authorize() again, which finds the answer. If action or details are no longer
+ *     those that were asked about, the call is denied.
+ *
+ * 0 means allowed, negative denied (error is set). polkit absent, dying or failing: denied.
+ * A user's checks beyond max_polkit_per_user wait their turn, so that nobody fills polkit's queue. */
+
+#include <stdbool.h>
+#include <sys/types.h>
+#include <systemd/sd-bus.h>
+
+struct Call;
+
+#define ACTION_INSPECT "org.banger.fcproc.inspect"
+#define ACTION_WAIT_FOR_EXIT "org.banger.fcproc.wait-for-exit"
+#define ACTION_ENSURE_SOCKET_DIR "org.banger.fcproc.ensure-socket-dir"
+#define ACTION_ENSURE_SOCKET_ACCESS "org.banger.fcproc.ensure-socket-access"
+#define ACTION_SEND_CTRL_ALT_DEL "org.banger.fcproc.send-ctrl-alt-del"
+#define ACTION_SHUTDOWN "org.banger.fcproc.shutdown"
+#define ACTION_KILL "org.banger.fcproc.kill"
+#define ACTION_DELETE_TAP "org.banger.fcproc.delete-tap"
+#define ACTION_CREATE_TAP "org.banger.fcproc.create-tap"
+#define ACTION_MANAGE_BRIDGE "org.banger.fcproc.manage-bridge"
+#define ACTION_MANAGE_OTHERS "org.banger.fcproc.manage-others"
+
+/* What rules can look up, as far as a method has it. */
+typedef struct Details {
+        const char *tap, *bridge, *api_sock; /* NULL: none */
+        pid_t pid;                           /* 0: none */
+        uid_t owner_uid;                     /* UID_NONE: none, or not one */
+        bool has_owner;
+        bool disputed; /* its parts name different owners: nobody's own */
+} Details;
+
+typedef enum AuthorizationState {
+        AUTHORIZATION_NOT_ASKED,
+        AUTHORIZATION_QUEUED,
+        AUTHORIZATION_ASKED,
+        AUTHORIZATION_ALLOWED,
+        AUTHORIZATION_DENIED,
+        AUTHORIZATION_CHALLENGE,
+        AUTHORIZATION_FAILED, /* no answer from polkit */
+} AuthorizationState;
+
+typedef struct Authorization {
+        AuthorizationState state;
+        bool needed; /* the call is of a kind that the log wants */
+        const char *action;
+        char *question;  /* action and details, to compare */
+        Details details; /* strings are the message's */
+        char cancellation_id[24];
+        sd_bus_slot *slot;
+} Authorization;
+
+/* action: for one's own objects. Where details name another owner_uid than the caller (has_owner),
+ * manage-others is asked for instead. */
+int call_authorize(struct Call *call, const char *action, const Details *details,
+                   sd_bus_error *error);
+
+void authorization_cancel(struct Call *call);

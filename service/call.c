@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: MIT */
+/* Parked calls, found again by their message when sd-bus dispatches it a second time. */
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "call.h"
+#include "errors.h"
+#include "log.h"
+#include "validate.h"
+
+#define BUCKETS 1024
+
+struct CallTable {
+        LIST_HEAD(, Call) buckets[BUCKETS];
+};
+
+static size_t bucket_of(const sd_bus_message *m) {
+        return ((uintptr_t)m >> 5) % BUCKETS;
+}
+
+int call_table_new(Service *s) {
+        s->calls = calloc(1, sizeof(CallTable));
+        return s->calls ? 0 : -ENOMEM;
+}
+
+void call_table_free(Service *s) {
+        if (!s->calls)
+                return;
+        for (size_t i = 0; i < BUCKETS; i++)
+                while (!LIST_EMPTY(&s->calls->buckets[i]))
+                        call_end(LIST_FIRST(&s->calls->buckets[i]));
+        free(s->calls);
+        s->calls = NULL;
+}
+
+const char *call_method(const Call *call) {
+        return sd_bus_message_get_member(call->message);
+}
+
+bool call_is_root(const Call *call) {
+        return call->user->uid == 0;
+}
+
+void call_set_object(Call *call, const char *format, ...) {
+        char raw[sizeof(call->object)];
+        va_list ap;
+
+        va_start(ap, format);
+        (void)vsnprintf(raw, sizeof(raw), format, ap);
+        va_end(ap);
+        text_make_printable(raw, call->object, sizeof(call->object));
+}
+
+int user_begin_wait(Service *s, User *u, Failure *f) {
+        if (s->n_waits >= s->config->max_waits)
+                return failure_set(f, FAILURE_LIMITS_EXCEEDED,
+                                   "All users together have %u waits, which is the limit (max_waits); try later",
+                                   s->n_waits);
+        if (u->uid != 0 && u->waits >= s->config->max_waits_per_user)
+                return failure_set(f, FAILURE_LIMITS_EXCEEDED,
+                                   "uid %u has %u waits, which is the limit (max_waits_per_user); end some with "
+                                   "CancelWait",
+                                   u->uid, u->waits);
+        u->waits++;
+        s->n_waits++;
+        return 0;
+}
+
+void user_end_wait(Service *s, User *u) {
+        u->waits--;
+        s->n_waits--;
+}
+
+static int count_call(Call *call, Failure *f) {
+        User *u = call->user;
+
+        if (call->kind == CALL_WAIT)
+                return user_begin_wait(call->service, u, f);
+        if (u->uid != 0 && u->calls >= call->service->config->max_calls_per_user)
+                return failure_set(f, FAILURE_LIMITS_EXCEEDED,
+                                   "uid %u has %u calls under way, which is the limit (max_calls_per_user); wait for "
+                                   "some to end",
+                                   u->uid, u->calls);
+        u->calls++;
+        return 0;
+}
+
+/* May this uid call at all? What no user is, and what stands for somebody else, may not. */
+static int check_caller(Call *call, Failure *f) {
+        uid_t uid = call->user->uid;
+
+        if (!uid_valid(uid))
+                return failure_set(f, FAILURE_ACCESS_DENIED,
+                                   "uid %u is no user's; call as an ordinary user", uid);
+        if (uid != 0 && subuid_contains(&call->service->subuids, uid))
+                return failure_set(f, FAILURE_ACCESS_DENIED,
+                                   "uid %u belongs to a container (subuid(5)); call as the user who runs it",
+                                   uid);
+        return 0;
+}
+
+int call_begin(Service *s, sd_bus_message *m, CallKind kind, Call **ret, sd_bus_error *error) {
+        const char *sender = sd_bus_message_get_sender(m);
+        Failure f;
+        Call *call;
+        int r;
+
+        LIST_FOREACH(call, &s->calls->buckets[bucket_of(m)], in_bucket)
+                if (call->message == m)
+                        break;
+        if (!call) {
+                Peer *peer;
+
+                if (!sender || sender[0] != ':')
+                        return failure_set(&f, FAILURE_ACCESS_DENIED, "A call needs a sender"),
+                               errors_to_bus(error, &f);
+                if (peer_get(s, sender, &peer) < 0)
+                        return failure_oom(&f), errors_to_bus(error, &f);
+                call = calloc(1, sizeof(*call));
+                if (!call)
+                        return failure_oom(&f), errors_to_bus(error, &f);
+                call->service = s;
+                call->message = sd_bus_message_ref(m);
+                call->peer = peer_ref(peer);
+                call->kind = kind;
+                LIST_INSERT_HEAD(&s->calls->buckets[bucket_of(m)], call, in_bucket);
+                TAILQ_INSERT_TAIL(&peer->calls, call, in_peer);
+        }
+        *ret = call;
+        call->parked = false;
+        if (call->peer->gone)
+                return call_end(TAKE_PTR(*ret)), 1;
+        if (!call->peer->user || !s->subuids_read)
+                return call_park(call);
+        if (!call->user) {
+                call->user = user_ref(call->peer->user);
+                r = check_caller(call, &f);
+                if (r < 0) {
+                        call_fail(call, error, &f);
+                        return errors_to_bus(error, &f);
+                }
+        }
+        if (!call->counted) {
+                if (count_call(call, &f) < 0)
+                        return errors_to_bus(error, &f);
+                call->counted = true;
+        }
+        return 0;
+}
+
+static void log_call(Call *call) {
+        if (call->answered && call->user && (call->result || call->authorization.needed))
+                log_action(call_method(call), call->user->uid, call->object, call->result ?: "done",
+                           call->result ? call->failure.text : NULL);
+}
+
+void call_end(Call *call) {
+        authorization_cancel(call);
+        log_call(call);
+        if (call->counted) {
+                if (call->kind == CALL_WAIT)
+                        user_end_wait(call->service, call->user);
+                else
+                        call->user->calls--;
+        }
+        vmm_request_cancel(call->vmm);
+        sd_event_source_disable_unref(call->socket_appears);
+        sd_event_source_disable_unref(call->socket_retry);
+        free(call->socket_name);
+        LIST_REMOVE(call, in_bucket);
+        TAILQ_REMOVE(&call->peer->calls, call, in_peer);
+        user_unref(call->user);
+        peer_unref(call->peer);
+        sd_bus_message_unref(call->message);
+        free(call);
+}
+
+void call_leave(Call **call) {
+        if (*call && !(*call)->parked)
+                call_end(*call);
+}
+
+int call_park(Call *call) {
+        call->parked = true;
+        return 1;
+}
+
+void call_resume(Call *call) {
+        Failure f;
+        int r;
+
+        r = sd_bus_message_rewind(call->message, true);
+        if (r >= 0)
+                r = sd_bus_enqueue_for_read(call->service->bus, call->message);
+        if (r < 0) {
+                (void)failure_oom(&f);
+                call_finish_failed(call, &f);
+        }
+}
+
+int call_fail(Call *call, sd_bus_error *error, const Failure *f) {
+        call->answered = true;
+        call->result = errors_name(f->kind);
+        call->failure = *f;
+        return errors_to_bus(error, f);
+}
+
+static int reply_v(Call *call, const char *types, va_list ap) {
+        _cleanup_message_ sd_bus_message *reply = NULL;
+        int r;
+
+        call->answered = true;
+        r = sd_bus_message_new_method_return(call->message, &reply);
+        if (r >= 0 && types && *types)
+                r = sd_bus_message_appendv(reply, types, ap);
+        if (r >= 0)
+                r = sd_bus_send(NULL, reply, NULL);
+        return r < 0 ? r : 1;
+}
+
+int call_reply(Call *call, const char *types, ...) {
+        va_list ap;
+        int r;
+
+        va_start(ap, types);
+        r = reply_v(call, types, ap);
+        va_end(ap);
+        return r;
+}
+
+int call_reply_message(Call *call, sd_bus_message *reply) {
+        int r = sd_bus_send(NULL, reply, NULL);
+
+        call->answered = true;
+        return r < 0 ? r : 1;
+}
+
+void call_finish(Call *call, const char *types, ...) {
+        va_list ap;
+
+        va_start(ap, types);
+        (void)reply_v(call, types, ap);
+        va_end(ap);
+        call_end(call);
+}
+
+void call_finish_failed(Call *call, const Failure *f) {
+        call->answered = true;
+        call->result = errors_name(f->kind);
+        call->failure = *f;
+        (void)sd_bus_reply_method_errorf(call->message, errors_name(f->kind), "%s", f->text);
+        call_end(call);
+}
+
+void calls_of_peer_gone(Peer *peer) {
+        Call *call, *next;
+
+        for (call = TAILQ_FIRST(&peer->calls); call; call = next) {
+                next = TAILQ_NEXT(call, in_peer);
+                authorization_cancel(call);
+                if (!call->with_worker)
+                        call_end(call);
+        }
+}
+
+void calls_of_peer_resume(Peer *peer) {
+        Call *call, *next;
+
+        for (call = TAILQ_FIRST(&peer->calls); call; call = next) {
+                next = TAILQ_NEXT(call, in_peer);
+                if (!call->user && peer->service->subuids_read)
+                        call_resume(call);
+        }
+}
+
+void calls_resume_all_unknown(Service *s) {
+        for (Peer *p = peer_next(s, NULL); p; p = peer_next(s, p))
+                if (p->user)
+                        calls_of_peer_resume(p);
+}
+
+void calls_resume_after_reap(Service *s) {
+        for (size_t i = 0; i < BUCKETS; i++) {
+                Call *call, *next;
+
+                for (call = LIST_FIRST(&s->calls->buckets[i]); call; call = next) {
+                        next = LIST_NEXT(call, in_bucket);
+                        if (call->waits_for_reaper) {
+                                call->waits_for_reaper = false;
+                                call_resume(call);
+                        }
+                }
+        }
+}

@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: MIT */
+/* libcurl driven by the event loop. What a hostile server may try is named beside the option that
+ * stops it; field facts are of libcurl 7.88 (Debian 12). */
+
+#include <curl/curl.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/queue.h>
+#include <sys/socket.h>
+
+#include "cleanup.h"
+#include "http.h"
+#include "kernel.h"
+#include "process.h"
+
+#define CONNECT_TIMEOUT_MSEC 500L
+#define TOTAL_TIMEOUT_MSEC 2000L
+#define HEADERS_MAX 8192
+#define BODY_MAX 4096
+
+struct HttpRequest {
+        Http *http;
+        CURL *easy;
+        struct curl_slist *headers;
+        HttpFunction function;
+        void *userdata;
+        pid_t pid;
+        int pidfd;
+        int socket; /* curl's, while it is open */
+        bool connected, wrong_peer, too_long;
+        size_t header_bytes, size;
+        char body[BODY_MAX + 1];
+        LIST_ENTRY(HttpRequest) in_list;
+};
+
+struct Http {
+        sd_event *event;
+        CURLM *multi;
+        sd_event_source *timer;
+        LIST_HEAD(, HttpRequest) requests;
+};
+
+static void request_free(HttpRequest *r) {
+        LIST_REMOVE(r, in_list);
+        if (r->easy) {
+                (void)curl_multi_remove_handle(r->http->multi, r->easy);
+                curl_easy_cleanup(r->easy);
+        }
+        curl_slist_free_all(r->headers);
+        free(r);
+}
+
+static HttpOutcome outcome_of(const HttpRequest *r, CURLcode code, long status) {
+        if (r->wrong_peer)
+                return HTTP_WRONG_PEER;
+        if (r->too_long)
+                return HTTP_INVALID;
+        switch (code) {
+        case CURLE_OK:
+                return status >= 200 ? HTTP_ANSWERED : HTTP_INVALID;
+        case CURLE_OPERATION_TIMEDOUT:
+                return HTTP_TIMED_OUT;
+        case CURLE_COULDNT_CONNECT:
+                /* also what curl says when the server hangs up before it was sent anything */
+                return r->connected ? HTTP_HUNG_UP : HTTP_NOT_THERE;
+        case CURLE_GOT_NOTHING:
+        case CURLE_SEND_ERROR:
+        case CURLE_RECV_ERROR:
+                return HTTP_HUNG_UP;
+        default:
+                return HTTP_INVALID;
+        }
+}
+
+static void reap_finished(Http *http) {
+        CURLMsg *message;
+        int left;
+
+        while ((message = curl_multi_info_read(http->multi, &left))) {
+                HttpAnswer answer = {};
+                HttpRequest *r;
+                char *private;
+
+                if (message->msg != CURLMSG_DONE ||
+                    curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &private) != CURLE_OK)
+                        continue;
+                r = (HttpRequest *)private;
+                (void)curl_easy_getinfo(r->easy, CURLINFO_RESPONSE_CODE, &answer.status);
+                answer.outcome = outcome_of(r, message->data.result, answer.status);
+                r->body[r->size] = '\0';
+                answer.body = r->body;
+                answer.size = r->size;
+                r->function(&answer, r->userdata);
+                request_free(r);
+        }
+}
+
+static int on_socket_ready(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+        Http *http = userdata;
+        int running, events = 0;
+
+        if (revents & (EPOLLIN | EPOLLHUP))
+                events |= CURL_CSELECT_IN;
+        if (revents & EPOLLOUT)
+                events |= CURL_CSELECT_OUT;
+        if (revents & EPOLLERR)
+                events |= CURL_CSELECT_ERR;
+        (void)curl_multi_socket_action(http->multi, fd, events, &running);
+        reap_finished(http);
+        return 0;
+}
+
+static int on_socket_changed(CURL *easy, curl_socket_t fd, int what, void *userdata,
+                             void *socket_data) {
+        sd_event_source *source = socket_data;
+        Http *http = userdata;
+        uint32_t events = (what & CURL_POLL_IN ? EPOLLIN : 0U) |
+                          (what & CURL_POLL_OUT ? EPOLLOUT : 0U);
+
+        if (what == CURL_POLL_REMOVE) {
+                (void)curl_multi_assign(http->multi, fd, NULL);
+                sd_event_source_disable_unref(source);
+                return 0;
+        }
+        if (source)
+                return sd_event_source_set_io_events(source, events) < 0 ? -1 : 0;
+        if (sd_event_add_io(http->event, &source, fd, events, on_socket_ready, http) < 0)
+                return -1;
+        (void)curl_multi_assign(http->multi, fd, source);
+        return 0;
+}
+
+static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
+        Http *http = userdata;
+        int running;
+
+        (void)curl_multi_socket_action(http->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+        reap_finished(http);
+        return 0;
+}
+
+static int on_timer_changed(CURLM *multi, long msec, void *userdata) {
+        Http *http = userdata;
+
+        if (msec < 0)
+                return sd_event_source_set_enabled(http->timer, SD_EVENT_OFF) < 0 ? -1 : 0;
+        if (sd_event_source_set_time_relative(http->timer, (uint64_t)msec * USEC_PER_MSEC) < 0 ||
+            sd_event_source_set_enabled(http->timer, SD_EVENT_ONESHOT) < 0)
+                return -1;
+        return 0;
+}
+
+/* Our own socket(2), so that the peer can be asked for before a byte is sent. */
+static curl_socket_t open_socket(void *userdata, curlsocktype purpose, struct curl_sockaddr *address) {
+        HttpRequest *r = userdata;
+
+        r->socket = socket(address->family, address->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK,
+                           address->protocol);
+        return r->socket;
+}
+
+/* CURLOPT_PREREQFUNCTION: connected, nothing sent yet. */
+static int before_request(void *userdata, char *ip, char *local_ip, int port, int local_port) {
+        HttpRequest *r = userdata;
+        struct ucred peer;
+
+        r->connected = true;
+        if (kernel.peer_credentials(r->socket, &peer) < 0 || peer.pid != r->pid ||
+            process_is_gone(r->pidfd)) {
+                r->wrong_peer = true;
+                return CURL_PREREQFUNC_ABORT;
+        }
+        return CURL_PREREQFUNC_OK;
+}
+
+static size_t on_header(char *data, size_t size, size_t n, void *userdata) {
+        HttpRequest *r = userdata;
+
+        r->header_bytes += size * n;
+        if (r->header_bytes > HEADERS_MAX) { /* endless headers, endless 100-continue */
+                r->too_long = true;
+                return 0;
+        }
+        return size * n;
+}
+
+static size_t on_body(char *data, size_t size, size_t n, void *userdata) {
+        HttpRequest *r = userdata;
+        size_t bytes = size * n;
+
+        if (bytes > BODY_MAX - r->size) {
+                r->too_long = true;
+                return 0;
+        }
+        memcpy(r->body + r->size, data, bytes);
+        r->size += bytes;
+        return bytes;
+}
+
+#define SET(option, value)                                    \
+  do {                                                        \
+    if (curl_easy_setopt(r->easy, option, value) != CURLE_OK) \
+      return -ENOMEM;                                         \
+  } while (0)
+
+static int configure(HttpRequest *r, int socket_fd, const char *path, const char *body) {
+        char socket_path[32], url[128];
+
+        (void)snprintf(socket_path, sizeof(socket_path), "/proc/self/fd/%d", socket_fd);
+        (void)snprintf(url, sizeof(url), "http://localhost%s", path);
+        SET(CURLOPT_URL, url);
+        SET(CURLOPT_UNIX_SOCKET_PATH, socket_path);
+        SET(CURLOPT_PRIVATE, r);
+        SET(CURLOPT_OPENSOCKETFUNCTION, open_socket);
+        SET(CURLOPT_OPENSOCKETDATA, r);
+        SET(CURLOPT_PREREQFUNCTION, before_request);
+        SET(CURLOPT_PREREQDATA, r);
+        SET(CURLOPT_HEADERFUNCTION, on_header);
+        SET(CURLOPT_HEADERDATA, r);
+        SET(CURLOPT_WRITEFUNCTION, on_body);
+        SET(CURLOPT_WRITEDATA, r);
+        SET(CURLOPT_PROTOCOLS_STR, "http"); /* no file://, whatever a server says */
+        SET(CURLOPT_FOLLOWLOCATION, 0L);
+        SET(CURLOPT_PROXY, ""); /* not the environment's http_proxy */
+        SET(CURLOPT_NOPROXY, "*");
+        SET(CURLOPT_NOSIGNAL, 1L);
+        SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+        SET(CURLOPT_HTTP09_ALLOWED, 0L);
+        SET(CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MSEC);
+        SET(CURLOPT_TIMEOUT_MS, TOTAL_TIMEOUT_MSEC);
+        /* a VMM has ten connections: one per request, closed at once */
+        SET(CURLOPT_FRESH_CONNECT, 1L);
+        SET(CURLOPT_FORBID_REUSE, 1L);
+        SET(CURLOPT_MAXFILESIZE, (long)BODY_MAX);
+        if (body) {
+                SET(CURLOPT_CUSTOMREQUEST, "PUT");
+                SET(CURLOPT_COPYPOSTFIELDS, body);
+                r->headers = curl_slist_append(NULL, "Content-Type: application/json");
+                if (!r->headers || !curl_slist_append(r->headers, "Expect:"))
+                        return -ENOMEM;
+                SET(CURLOPT_HTTPHEADER, r->headers);
+        }
+        return 0;
+}
+
+int http_request(Http *http, int socket_fd, pid_t pid, int pidfd, const char *path,
+                 const char *body, HttpFunction function, void *userdata, HttpRequest **ret) {
+        HttpRequest *r = calloc(1, sizeof(*r));
+        int k;
+
+        if (!r)
+                return -ENOMEM;
+        r->http = http;
+        r->function = function;
+        r->userdata = userdata;
+        r->pid = pid;
+        r->pidfd = pidfd;
+        r->socket = -1;
+        LIST_INSERT_HEAD(&http->requests, r, in_list);
+        r->easy = curl_easy_init();
+        k = r->easy ? configure(r, socket_fd, path, body) : -ENOMEM;
+        if (k >= 0 && curl_multi_add_handle(http->multi, r->easy) != CURLM_OK)
+                k = -ENOMEM;
+        if (k < 0) {
+                request_free(r);
+                return k;
+        }
+        *ret = r;
+        return 0;
+}
+
+void http_cancel(HttpRequest *request) {
+        if (request)
+                request_free(request);
+}
+
+int http_new(sd_event *event, Http **ret) {
+        Http *http;
+        int r;
+
+        if (curl_global_init(CURL_GLOBAL_NOTHING) != CURLE_OK) /* no TLS: nothing of it is set up */
+                return -ENOMEM;
+        http = calloc(1, sizeof(*http));
+        if (!http)
+                return -ENOMEM;
+        LIST_INIT(&http->requests);
+        http->event = sd_event_ref(event);
+        http->multi = curl_multi_init();
+        r = http->multi ? sd_event_add_time(event, &http->timer, CLOCK_MONOTONIC, 0, USEC_PER_MSEC,
+                                            on_timer, http)
+                        : -ENOMEM;
+        if (r >= 0)
+                r = sd_event_source_set_enabled(http->timer, SD_EVENT_OFF);
+        if (r >= 0 &&
+            (curl_multi_setopt(http->multi, CURLMOPT_SOCKETFUNCTION, on_socket_changed) != CURLM_OK ||
+             curl_multi_setopt(http->multi, CURLMOPT_SOCKETDATA, http) != CURLM_OK ||
+             curl_multi_setopt(http->multi, CURLMOPT_TIMERFUNCTION, on_timer_changed) != CURLM_OK ||
+             curl_multi_setopt(http->multi, CURLMOPT_TIMERDATA, http) != CURLM_OK))
+                r = -EINVAL;
+        if (r < 0) {
+                http_free(http);
+                return r;
+        }
+        *ret = http;
+        return 0;
+}
+
+void http_free(Http *http) {
+        if (!http)
+                return;
+        while (!LIST_EMPTY(&http->requests))
+                request_free(LIST_FIRST(&http->requests));
+        if (http->multi)
+                (void)curl_multi_cleanup(http->multi);
+        sd_event_source_disable_unref(http->timer);
+        sd_event_unref(http->event);
+        free(http);
+        curl_global_cleanup();
+}

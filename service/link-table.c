@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: MIT */
+/* A picture of the host's links that costs no system call to look at: quotas, look-ups of names
+ * and lists are answered from it. It decides nothing that the worker does not check again. */
+
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#include "cleanup.h"
+#include "link-table.h"
+#include "log.h"
+
+#define BUCKETS 1024
+
+struct LinkTable {
+        Netlink *monitor, *dump;
+        sd_event_source *source;
+        LinkChangedFunction on_change;
+        void *userdata;
+        bool syncing;
+        LIST_HEAD(, LinkEntry) buckets[BUCKETS];
+};
+
+bool link_is_displaced(const Link *link) {
+        return link->kind == LINK_TAP && link->alias.kind == ALIAS_IS_TAP &&
+               strncmp(link->name, DISPLACED_PREFIX, strlen(DISPLACED_PREFIX)) == 0;
+}
+
+bool link_is_our_tap(const Link *link) {
+        return link->kind == LINK_TAP && link->alias.kind == ALIAS_IS_TAP && !link_is_displaced(link);
+}
+
+void tap_mac(int ifindex, uint8_t ret[static 6]) {
+        /* fe: locally administered, and higher than a guest's, as libvirt does it */
+        ret[0] = 0xfe;
+        ret[1] = 0xfc;
+        ret[2] = (uint8_t)((unsigned)ifindex >> 24);
+        ret[3] = (uint8_t)((unsigned)ifindex >> 16);
+        ret[4] = (uint8_t)((unsigned)ifindex >> 8);
+        ret[5] = (uint8_t)(unsigned)ifindex;
+}
+
+LinkEntry *link_table_by_ifindex(LinkTable *t, int ifindex) {
+        LinkEntry *e;
+
+        LIST_FOREACH(e, &t->buckets[(unsigned)ifindex % BUCKETS], in_bucket)
+                if (e->link.ifindex == ifindex)
+                        return e;
+        return NULL;
+}
+
+LinkEntry *link_table_next(LinkTable *t, LinkEntry *after) {
+        unsigned bucket = 0;
+
+        if (after) {
+                if (LIST_NEXT(after, in_bucket))
+                        return LIST_NEXT(after, in_bucket);
+                bucket = (unsigned)after->link.ifindex % BUCKETS + 1;
+        }
+        for (; bucket < BUCKETS; bucket++)
+                if (!LIST_EMPTY(&t->buckets[bucket]))
+                        return LIST_FIRST(&t->buckets[bucket]);
+        return NULL;
+}
+
+LinkEntry *link_table_by_name(LinkTable *t, const char *name) {
+        for (LinkEntry *e = link_table_next(t, NULL); e; e = link_table_next(t, e))
+                if (strcmp(e->link.name, name) == 0)
+                        return e;
+        return NULL;
+}
+
+static unsigned count(LinkTable *t, uid_t uid, bool (*is)(const Link *link)) {
+        unsigned n = 0;
+
+        for (LinkEntry *e = link_table_next(t, NULL); e; e = link_table_next(t, e))
+                if (is(&e->link) && (uid == UID_NONE || e->link.alias.uid == uid))
+                        n++;
+        return n;
+}
+
+unsigned link_table_count_taps(LinkTable *t, uid_t uid) {
+        return count(t, uid, link_is_our_tap);
+}
+
+unsigned link_table_count_displaced(LinkTable *t, uid_t uid) {
+        return count(t, uid, link_is_displaced);
+}
+
+unsigned link_table_count_ports(LinkTable *t, int bridge) {
+        unsigned n = 0;
+
+        for (LinkEntry *e = link_table_next(t, NULL); e; e = link_table_next(t, e))
+                if (e->link.master == bridge)
+                        n++;
+        return n;
+}
+
+void link_table_set_guest_mac(LinkTable *t, int ifindex, const uint8_t mac[static 6]) {
+        LinkEntry *e = link_table_by_ifindex(t, ifindex);
+
+        if (!e)
+                return;
+        e->has_guest_mac = true;
+        memcpy(e->guest_mac, mac, 6);
+}
+
+static void remove_entry(LinkTable *t, LinkEntry *e) {
+        LIST_REMOVE(e, in_bucket);
+        t->on_change(e, &e->link, NULL, t->userdata);
+        free(e);
+}
+
+static void on_link(const Link *link, bool deleted, void *userdata) {
+        LinkTable *t = userdata;
+        LinkEntry *e = link_table_by_ifindex(t, link->ifindex);
+
+        if (deleted) {
+                if (e)
+                        remove_entry(t, e);
+                return;
+        }
+        if (e) {
+                Link before = e->link;
+
+                e->link = *link;
+                t->on_change(e, &before, link, t->userdata);
+                return;
+        }
+        e = calloc(1, sizeof(*e));
+        if (!e)
+                return; /* its next report, or the next dump, brings it back */
+        e->link = *link;
+        LIST_INSERT_HEAD(&t->buckets[(unsigned)link->ifindex % BUCKETS], e, in_bucket);
+        t->on_change(e, NULL, link, t->userdata);
+}
+
+struct Census {
+        LinkTable *table;
+        int *present;
+        size_t n;
+        bool incomplete;
+};
+
+static void on_census(const Link *link, bool deleted, void *userdata) {
+        struct Census *c = userdata;
+        int *more = reallocarray(c->present, c->n + 1, sizeof(int));
+
+        if (more) {
+                c->present = more;
+                c->present[c->n++] = link->ifindex;
+        } else
+                c->incomplete = true;
+        on_link(link, false, c->table);
+}
+
+static int by_number(const void *a, const void *b) {
+        return *(const int *)a - *(const int *)b;
+}
+
+/* Everything anew: at the start, and when the kernel had to drop reports. */
+static int take_census(LinkTable *t) {
+        struct Census c = {.table = t};
+        int r = netlink_dump_links(t->dump, on_census, &c);
+
+        if (r >= 0 && !c.incomplete) {
+                LinkEntry *e, *next;
+
+                if (c.n > 0)
+                        qsort(c.present, c.n, sizeof(int), by_number);
+                for (e = link_table_next(t, NULL); e; e = next) {
+                        next = link_table_next(t, e);
+                        if (!bsearch(&e->link.ifindex, c.present, c.n, sizeof(int), by_number))
+                                remove_entry(t, e);
+                }
+        }
+        free(c.present);
+        return r;
+}
+
+void link_table_sync(LinkTable *t) {
+        int r;
+
+        if (t->syncing) /* called from on_change */
+                return;
+        t->syncing = true;
+        for (int i = 0; i < 4; i++) {
+                r = netlink_read_monitor(t->monitor, on_link, t);
+                if (r != -ENOBUFS)
+                        break;
+                log_message(LOG_WARNING, "Link reports were lost; reading all links again");
+                (void)take_census(t);
+        }
+        t->syncing = false;
+}
+
+static int on_readable(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+        link_table_sync(userdata);
+        return 0;
+}
+
+static void on_fdb(int port, const uint8_t mac[static 6], bool is_static, void *userdata) {
+        if (is_static)
+                link_table_set_guest_mac(userdata, port, mac);
+}
+
+int link_table_new(sd_event *event, LinkChangedFunction on_change, void *userdata, LinkTable **ret) {
+        LinkTable *t = calloc(1, sizeof(*t));
+        int r;
+
+        if (!t)
+                return -ENOMEM;
+        t->on_change = on_change;
+        t->userdata = userdata;
+        r = netlink_open_monitor(&t->monitor);
+        if (r >= 0)
+                r = netlink_open(&t->dump);
+        if (r >= 0)
+                r = sd_event_add_io(event, &t->source, netlink_fd(t->monitor), EPOLLIN, on_readable,
+                                    t);
+        if (r >= 0)
+                r = take_census(t);
+        if (r >= 0)
+                r = netlink_dump_fdb(t->dump, on_fdb, t);
+        if (r < 0) {
+                link_table_free(t);
+                return r;
+        }
+        *ret = t;
+        return 0;
+}
+
+void link_table_free(LinkTable *t) {
+        if (!t)
+                return;
+        sd_event_source_disable_unref(t->source);
+        for (unsigned i = 0; i < BUCKETS; i++)
+                while (!LIST_EMPTY(&t->buckets[i])) {
+                        LinkEntry *e = LIST_FIRST(&t->buckets[i]);
+
+                        LIST_REMOVE(e, in_bucket);
+                        free(e);
+                }
+        netlink_close(t->monitor);
+        netlink_close(t->dump);
+        free(t);
+}

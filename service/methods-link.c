@@ -1,0 +1,497 @@
+/* SPDX-License-Identifier: MIT */
+/* Methods on the bridge and on taps. What costs no system call (names, owners, quotas) is answered
+ * from the table of links; what writes runs on the worker, which looks at everything again. */
+
+#include <errno.h>
+#include <string.h>
+
+#include "call.h"
+#include "errors.h"
+#include "methods.h"
+#include "options.h"
+#include "tap-watch.h"
+#include "tap.h"
+#include "validate.h"
+
+/* A job that comes back to a call. Config and Features are copied: a reload may come between. */
+typedef struct LinkJob {
+        Job job; /* first */
+        Service *service;
+        Call *call;
+        Config config; /* bridge_* only; its pointers are not touched on the worker */
+        Features features;
+        BridgeState bridge;
+        TapSpec spec;
+        TapMade made;
+        int ifindex;
+        uid_t uid;
+        int result;
+        Failure failure;
+} LinkJob;
+
+static int submit(Call *call, LinkJob *init, void (*run)(Job *job, Netlink *nl),
+                  void (*done)(Job *job), sd_bus_error *error) {
+        LinkJob *j = calloc(1, sizeof(*j));
+        Failure f;
+
+        if (!j)
+                return failure_oom(&f), call_fail(call, error, &f);
+        *j = *init;
+        j->job = (Job){.run = run, .done = done};
+        j->service = call->service;
+        j->call = call;
+        j->config = *call->service->config;
+        j->features = call->service->features;
+        call->with_worker = true;
+        worker_submit(call->service->link_worker, &j->job);
+        return call_park(call);
+}
+
+/* Back on the loop: the table first holds what the job did. */
+static Call *job_back(LinkJob *j) {
+        link_table_sync(j->service->links);
+        j->call->with_worker = false;
+        return j->call;
+}
+
+static bool no_netlink(LinkJob *j, Netlink *nl) {
+        if (nl)
+                return false;
+        j->result = failure_kernel(&j->failure, ENOBUFS, NULL, "Opening a netlink socket");
+        return true;
+}
+
+/* --- EnsureBridge --- */
+
+static void inspect_bridge_run(Job *job, Netlink *nl) {
+        LinkJob *j = (LinkJob *)job;
+
+        if (!no_netlink(j, nl))
+                j->result = bridge_inspect(nl, &j->config, &j->bridge, &j->failure);
+}
+
+static void inspect_bridge_done(Job *job) {
+        LinkJob *j = (LinkJob *)job;
+        Call *call = job_back(j);
+
+        if (j->result < 0)
+                call_finish_failed(call, &j->failure);
+        else {
+                call->bridge = j->bridge;
+                call->bridge_known = true;
+                call_resume(call);
+        }
+        free(j);
+}
+
+static void ensure_bridge_run(Job *job, Netlink *nl) {
+        LinkJob *j = (LinkJob *)job;
+
+        if (!no_netlink(j, nl))
+                j->result = bridge_ensure(nl, &j->config, &j->bridge, &j->failure);
+}
+
+static void ensure_bridge_done(Job *job) {
+        LinkJob *j = (LinkJob *)job;
+        Call *call = job_back(j);
+
+        if (j->result < 0)
+                call_finish_failed(call, &j->failure);
+        else
+                call_finish(call, "sis", j->config.bridge_name, j->bridge.ifindex, j->bridge.address);
+        free(j);
+}
+
+int method_ensure_bridge(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        _cleanup_(call_leave) Call *call = NULL;
+        Service *s = userdata;
+        Failure f;
+        int r;
+
+        if (options_read(m, NULL, 0, &f) < 0)
+                return errors_to_bus(error, &f);
+        r = call_begin(s, m, CALL_SHORT, &call, error);
+        if (r != 0)
+                return r;
+        call_set_object(call, "%s", s->config->bridge_name);
+        if (!call->bridge_known)
+                return submit(call, &(LinkJob){}, inspect_bridge_run, inspect_bridge_done, error);
+        if (call->bridge.complete) /* nothing to do: nothing to ask */
+                return call_reply(call, "sis", s->config->bridge_name, call->bridge.ifindex,
+                                  call->bridge.address);
+        r = call_authorize(call, ACTION_MANAGE_BRIDGE, &(Details){.bridge = s->config->bridge_name},
+                           error);
+        if (r != 0)
+                return r;
+        return submit(call, &(LinkJob){}, ensure_bridge_run, ensure_bridge_done, error);
+}
+
+/* --- RemoveBridge --- */
+
+static void remove_bridge_run(Job *job, Netlink *nl) {
+        LinkJob *j = (LinkJob *)job;
+
+        if (!no_netlink(j, nl))
+                j->result = bridge_remove(nl, &j->config, &j->failure);
+}
+
+static void finish_done(Job *job) {
+        LinkJob *j = (LinkJob *)job;
+        Call *call = job_back(j);
+
+        if (j->result < 0)
+                call_finish_failed(call, &j->failure);
+        else
+                call_finish(call, NULL);
+        free(j);
+}
+
+/* That a link is missing or not ours is public, and told before polkit is asked. */
+static int check_bridge_removable(Service *s, Failure *f) {
+        const char *name = s->config->bridge_name;
+        LinkEntry *e;
+        unsigned ports;
+
+        link_table_sync(s->links);
+        e = link_table_by_name(s->links, name);
+        if (!e)
+                return failure_set(f, FAILURE_NO_SUCH_BRIDGE,
+                                   "There is no bridge %s; nothing to remove", name);
+        if (e->link.kind != LINK_BRIDGE || e->link.alias.kind != ALIAS_IS_BRIDGE)
+                return failure_set(f, FAILURE_NOT_OURS,
+                                   "%s was not made by this service; whoever made it should remove it",
+                                   name);
+        ports = link_table_count_ports(s->links, e->link.ifindex);
+        if (ports > 0)
+                return failure_set(f, FAILURE_IN_USE,
+                                   "Bridge %s still has %u port%s; delete the taps first", name,
+                                   ports, ports == 1 ? "" : "s");
+        return 0;
+}
+
+int method_remove_bridge(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        _cleanup_(call_leave) Call *call = NULL;
+        Service *s = userdata;
+        Failure f;
+        int r;
+
+        if (options_read(m, NULL, 0, &f) < 0)
+                return errors_to_bus(error, &f);
+        r = call_begin(s, m, CALL_SHORT, &call, error);
+        if (r != 0)
+                return r;
+        call_set_object(call, "%s", s->config->bridge_name);
+        if (check_bridge_removable(s, &f) < 0)
+                return call_fail(call, error, &f);
+        r = call_authorize(call, ACTION_MANAGE_BRIDGE, &(Details){.bridge = s->config->bridge_name},
+                           error);
+        if (r != 0)
+                return r;
+        return submit(call, &(LinkJob){}, remove_bridge_run, finish_done, error);
+}
+
+/* --- CreateTap --- */
+
+static void create_tap_run(Job *job, Netlink *nl) {
+        LinkJob *j = (LinkJob *)job;
+
+        if (!no_netlink(j, nl))
+                j->result = tap_create(nl, &j->features, &j->spec, &j->made, &j->failure);
+}
+
+static void create_tap_done(Job *job) {
+        LinkJob *j = (LinkJob *)job;
+        Call *call = job_back(j);
+        bool creator_gone = call->peer->gone && *j->spec.auto_delete;
+
+        call->user->taps_in_making--;
+        j->service->n_taps_in_making--;
+        if (j->result < 0)
+                call_finish_failed(call, &j->failure);
+        else {
+                if (j->spec.has_guest_mac)
+                        link_table_set_guest_mac(j->service->links, j->made.ifindex,
+                                                 j->spec.guest_mac);
+                call_finish(call, "i", j->made.ifindex);
+        }
+        if (creator_gone)
+                tap_watch_peer_gone(j->service, j->spec.auto_delete);
+        free(j);
+}
+
+/* The name may be free, or the caller's own tap. */
+static int check_namesake(Service *s, const char *tap, uid_t uid, bool *ret_replaces, Failure *f) {
+        LinkEntry *e = link_table_by_name(s->links, tap), *bridge;
+
+        bridge = link_table_by_name(s->links, s->config->bridge_name);
+        if (!bridge || bridge->link.kind != LINK_BRIDGE)
+                return failure_set(f, FAILURE_NO_SUCH_BRIDGE,
+                                   "There is no bridge %s for tap %s; call EnsureBridge first",
+                                   s->config->bridge_name, tap);
+        *ret_replaces = e != NULL;
+        if (!e)
+                return 0;
+        if (!link_is_our_tap(&e->link))
+                return failure_set(f, FAILURE_NOT_OURS,
+                                   "%s exists and was not made by this service; choose another name",
+                                   tap);
+        if (e->link.alias.uid != uid)
+                return failure_set(f, FAILURE_ACCESS_DENIED,
+                                   "Tap %s belongs to uid %u and is not replaced; choose another name, or have it "
+                                   "deleted first",
+                                   tap, e->link.alias.uid);
+        return 0;
+}
+
+static int check_tap_quota(Call *call, const char *tap, bool replaces, bool *ret_wait, Failure *f) {
+        Service *s = call->service;
+        const Config *c = s->config;
+        User *u = call->user;
+        unsigned budget = u->uid == 0 ? c->max_taps : c->max_taps_per_user;
+
+        *ret_wait = false;
+        if (replaces) {
+                /* those that wait for their delete have a budget of their own; over it, replacing waits */
+                *ret_wait = link_table_count_displaced(s->links, u->uid) + u->taps_in_making >=
+                                    budget &&
+                            link_table_count_displaced(s->links, UID_NONE) > 0;
+                return 0;
+        }
+        if (u->uid != 0 &&
+            link_table_count_taps(s->links, u->uid) + u->taps_in_making >= c->max_taps_per_user)
+                return failure_set(f, FAILURE_LIMITS_EXCEEDED,
+                                   "Tap %s: uid %u has %u taps, which is the limit (max_taps_per_user); delete one first",
+                                   tap, u->uid, c->max_taps_per_user);
+        if (link_table_count_taps(s->links, UID_NONE) + s->n_taps_in_making >= c->max_taps)
+                return failure_set(f, FAILURE_LIMITS_EXCEEDED,
+                                   "Tap %s: all users together have %u taps, which is the limit (max_taps); delete some "
+                                   "first",
+                                   tap, c->max_taps);
+        return 0;
+}
+
+typedef struct TapOptions {
+        uint32_t tun_uid, tun_gid, mtu;
+        int isolated, auto_delete;
+        const char *guest_mac;
+        int has_tun_uid, has_tun_gid, has_mtu, has_isolated, has_guest_mac;
+} TapOptions;
+
+static int read_tap_options(sd_bus_message *m, TapOptions *o, Failure *f) {
+        const Option options[] = {
+                {"tun-uid", 'u', &o->tun_uid, &o->has_tun_uid},
+                {"tun-gid", 'u', &o->tun_gid, &o->has_tun_gid},
+                {"guest-mac", 's', &o->guest_mac, &o->has_guest_mac},
+                {"isolated", 'b', &o->isolated, &o->has_isolated},
+                {"mtu", 'u', &o->mtu, &o->has_mtu},
+                {"auto-delete", 'b', &o->auto_delete, NULL},
+        };
+
+        return options_read(m, options, ELEMENTS(options), f);
+}
+
+/* Everything about the options that can be told without knowing the caller. */
+static int check_tap_options(Service *s, const char *tap, const TapOptions *o, TapSpec *spec,
+                             Failure *f) {
+        if (o->has_guest_mac) {
+                int r = mac_check(o->guest_mac, spec->guest_mac, f);
+
+                if (r < 0)
+                        return r;
+                spec->has_guest_mac = true;
+        }
+        if (o->has_mtu && (o->mtu < TAP_MTU_MIN || o->mtu > 65535))
+                return failure_set(f, FAILURE_INVALID_ARGS,
+                                   "mtu %u of tap %s: give %d to that of the bridge (often 1500)",
+                                   o->mtu, tap, TAP_MTU_MIN);
+        if (o->has_tun_uid && !uid_valid(o->tun_uid))
+                return failure_set(f, FAILURE_INVALID_ARGS, "tun-uid %u of tap %s is no user's",
+                                   o->tun_uid, tap);
+        if (o->has_tun_gid && !uid_valid(o->tun_gid))
+                return failure_set(f, FAILURE_INVALID_ARGS, "tun-gid %u of tap %s is no group's",
+                                   o->tun_gid, tap);
+        spec->mtu = o->mtu;
+        spec->isolated = o->has_isolated ? o->isolated : s->config->port_isolation;
+        spec->tun_gid = o->has_tun_gid ? o->tun_gid : (gid_t)-1;
+        return 0;
+}
+
+int method_create_tap(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        _cleanup_(call_leave) Call *call = NULL;
+        bool replaces, wait, overrides_isolation;
+        LinkJob job = {};
+        TapOptions o = {};
+        Service *s = userdata;
+        const char *tap;
+        Failure f;
+        int r;
+
+        r = sd_bus_message_read(m, "s", &tap);
+        if (r < 0)
+                return r;
+        if (tap_name_check(tap, s->config->tap_prefixes, &f) < 0 ||
+            read_tap_options(m, &o, &f) < 0 || check_tap_options(s, tap, &o, &job.spec, &f) < 0)
+                return errors_to_bus(error, &f);
+        r = call_begin(s, m, CALL_SHORT, &call, error);
+        if (r != 0)
+                return r;
+        call_set_object(call, "%s", tap);
+
+        link_table_sync(s->links);
+        if (check_namesake(s, tap, call->user->uid, &replaces, &f) < 0 ||
+            check_tap_quota(call, tap, replaces, &wait, &f) < 0)
+                return call_fail(call, error, &f);
+        overrides_isolation = s->config->port_isolation && !job.spec.isolated;
+        r = call_authorize(call, overrides_isolation ? ACTION_MANAGE_OTHERS : ACTION_CREATE_TAP,
+                           &(Details){.tap = tap, .bridge = s->config->bridge_name}, error);
+        if (r != 0)
+                return r;
+        if (wait) {
+                call->waits_for_reaper = true;
+                return call_park(call);
+        }
+
+        (void)strcpy(job.spec.name, tap); /* at most TAP_NAME_MAX bytes, see tap_name_check() */
+        (void)strcpy(job.spec.bridge, s->config->bridge_name);
+        job.spec.owner = call->user->uid;
+        job.spec.tun_uid = o.has_tun_uid ? o.tun_uid : call->user->uid;
+        if (o.auto_delete)
+                (void)snprintf(job.spec.auto_delete, sizeof(job.spec.auto_delete), "%s",
+                               call->peer->name);
+        call->user->taps_in_making++;
+        s->n_taps_in_making++;
+        r = submit(call, &job, create_tap_run, create_tap_done, error);
+        if (r < 0) {
+                call->user->taps_in_making--;
+                s->n_taps_in_making--;
+        }
+        return r;
+}
+
+/* --- DeleteTap --- */
+
+static void displace_tap_run(Job *job, Netlink *nl) {
+        LinkJob *j = (LinkJob *)job;
+
+        if (!no_netlink(j, nl))
+                j->result = tap_displace(nl, &j->features, j->ifindex, j->uid, &j->failure);
+}
+
+static void on_reaped(const Failure *failure, void *userdata) {
+        Call *call = userdata;
+
+        call->with_worker = false;
+        if (failure)
+                call_finish_failed(call, failure);
+        else
+                call_finish(call, NULL);
+}
+
+static void displace_tap_done(Job *job) {
+        LinkJob *j = (LinkJob *)job;
+        Call *call = job_back(j);
+
+        if (j->result < 0)
+                call_finish_failed(call, &j->failure);
+        else {
+                call->with_worker = true;
+                if (tap_reaper_add(j->service->reaper, j->ifindex, on_reaped, call) < 0) {
+                        (void)failure_oom(&j->failure);
+                        on_reaped(&j->failure, call);
+                }
+        }
+        free(j);
+}
+
+int method_delete_tap(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        _cleanup_(call_leave) Call *call = NULL;
+        Service *s = userdata;
+        const char *tap;
+        LinkEntry *e;
+        Failure f;
+        int r;
+
+        r = sd_bus_message_read(m, "s", &tap);
+        if (r < 0)
+                return r;
+        if (tap_name_check(tap, s->config->tap_prefixes, &f) < 0 || options_read(m, NULL, 0, &f) < 0)
+                return errors_to_bus(error, &f);
+        r = call_begin(s, m, CALL_SHORT, &call, error);
+        if (r != 0)
+                return r;
+        call_set_object(call, "%s", tap);
+
+        link_table_sync(s->links);
+        e = link_table_by_name(s->links, tap);
+        if (!e)
+                return failure_set(&f, FAILURE_NO_SUCH_TAP, "There is no tap %s; nothing to delete",
+                                   tap),
+                       call_fail(call, error, &f);
+        if (!link_is_our_tap(&e->link))
+                return failure_set(&f, FAILURE_NOT_OURS,
+                                   "%s was not made by this service; whoever made it should delete it",
+                                   tap),
+                       call_fail(call, error, &f);
+        r = call_authorize(call, ACTION_DELETE_TAP,
+                           &(Details){.tap = tap, .has_owner = true, .owner_uid = e->link.alias.uid},
+                           error);
+        if (r != 0)
+                return r;
+        return submit(call, &(LinkJob){.ifindex = e->link.ifindex, .uid = e->link.alias.uid},
+                      displace_tap_run, displace_tap_done, error);
+}
+
+/* --- ListTaps --- */
+
+static int append_tap(sd_bus_message *reply, LinkTable *links, const LinkEntry *e) {
+        LinkEntry *bridge = e->link.master ? link_table_by_ifindex(links, e->link.master) : NULL;
+        char mac[18];
+        int r;
+
+        r = sd_bus_message_open_container(reply, 'r', "siua{sv}");
+        if (r >= 0)
+                r = sd_bus_message_append(reply, "siu", e->link.name, e->link.ifindex,
+                                          e->link.alias.uid);
+        if (r >= 0)
+                r = sd_bus_message_open_container(reply, 'a', "{sv}");
+        if (r >= 0)
+                r = sd_bus_message_append(reply, "{sv}{sv}{sv}{sv}{sv}{sv}", "bridge", "s",
+                                          bridge ? bridge->link.name : "", "carrier", "b",
+                                          e->link.carrier, "auto-delete", "b",
+                                          *e->link.alias.auto_delete != '\0', "isolated", "b",
+                                          e->link.isolated, "mtu", "u", e->link.mtu, "tun-uid", "u",
+                                          e->link.tun_uid);
+        if (r >= 0 && e->has_guest_mac) {
+                mac_format(e->guest_mac, mac);
+                r = sd_bus_message_append(reply, "{sv}", "guest-mac", "s", mac);
+        }
+        if (r >= 0)
+                r = sd_bus_message_close_container(reply);
+        return r < 0 ? r : sd_bus_message_close_container(reply);
+}
+
+int method_list_taps(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+        _cleanup_(call_leave) Call *call = NULL;
+        _cleanup_message_ sd_bus_message *reply = NULL;
+        Service *s = userdata;
+        int r;
+
+        r = call_begin(s, m, CALL_SHORT, &call, error);
+        if (r != 0)
+                return r;
+        r = call_authorize(call, ACTION_INSPECT, &(Details){}, error);
+        if (r != 0)
+                return r;
+        link_table_sync(s->links);
+        r = sd_bus_message_new_method_return(m, &reply);
+        if (r >= 0)
+                r = sd_bus_message_open_container(reply, 'a', "(siua{sv})");
+        for (LinkEntry *e = link_table_next(s->links, NULL); r >= 0 && e;
+             e = link_table_next(s->links, e))
+                if (link_is_our_tap(&e->link) && e->link.persistent &&
+                    (call_is_root(call) || e->link.alias.uid == call->user->uid))
+                        r = append_tap(reply, s->links, e);
+        if (r >= 0)
+                r = sd_bus_message_close_container(reply);
+        return r < 0 ? r : call_reply_message(call, reply);
+}

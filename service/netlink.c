@@ -1,0 +1,527 @@
+/* SPDX-License-Identifier: MIT */
+/* The rtnetlink socket, on libmnl. A reply is accepted only with the sequence number and port of
+ * the request that waits for it; what is late or strange is passed over, what is cut short is an
+ * error. */
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <libmnl/libmnl.h>
+#include <linux/if_bridge.h>
+#include <linux/if_link.h>
+#include <linux/neighbour.h>
+#include <linux/rtnetlink.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/time.h>
+
+#include "cleanup.h"
+#include "kernel.h"
+#include "netlink.h"
+
+#ifndef NTF_STICKY
+#  define NTF_STICKY (1 << 6)
+#endif
+#define IFLA_TUN_OWNER_ 1 /* linux/if_link.h IFLA_TUN_*, not in every libc's copy */
+#define IFLA_TUN_TYPE_ 3
+#define IFLA_TUN_PERSIST_ 6
+#define TUN_TYPE_TAP 2 /* IFF_TAP */
+#define MONITOR_BUFFER (8 * 1024 * 1024)
+
+struct Netlink {
+        struct mnl_socket *socket;
+        uint32_t sequence;
+        char detail[160];
+        char request[2048];
+        char answer[65536]; /* the kernel fills dumps to 32 KiB at most */
+};
+
+typedef int (*MessageFunction)(const struct nlmsghdr *message, void *userdata);
+
+static int netlink_new(bool monitor, Netlink **ret) {
+        Netlink *nl = calloc(1, sizeof(*nl));
+        struct timeval patience = {.tv_sec = 10};
+        int on = 1, size = MONITOR_BUFFER, fd, r;
+
+        if (!nl)
+                return -ENOMEM;
+        nl->socket = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC | (monitor ? SOCK_NONBLOCK : 0));
+        if (!nl->socket ||
+            mnl_socket_bind(nl->socket, monitor ? RTMGRP_LINK : 0, MNL_SOCKET_AUTOPID) < 0) {
+                r = -errno;
+                netlink_close(nl);
+                return r;
+        }
+        fd = mnl_socket_get_fd(nl->socket);
+        (void)mnl_socket_setsockopt(nl->socket, NETLINK_EXT_ACK, &on, sizeof(on));
+        (void)mnl_socket_setsockopt(nl->socket, NETLINK_CAP_ACK, &on, sizeof(on));
+        if (monitor)
+                (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size));
+        else
+                (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+        *ret = nl;
+        return 0;
+}
+
+int netlink_open(Netlink **ret) {
+        return netlink_new(false, ret);
+}
+
+int netlink_open_monitor(Netlink **ret) {
+        return netlink_new(true, ret);
+}
+
+void netlink_close(Netlink *nl) {
+        if (!nl)
+                return;
+        if (nl->socket)
+                (void)mnl_socket_close(nl->socket);
+        free(nl);
+}
+
+int netlink_fd(Netlink *nl) {
+        return mnl_socket_get_fd(nl->socket);
+}
+
+const char *netlink_detail(Netlink *nl) {
+        return nl->detail;
+}
+
+static struct nlmsghdr *request_new(Netlink *nl, uint16_t type, uint16_t flags) {
+        struct nlmsghdr *m = mnl_nlmsg_put_header(nl->request);
+
+        m->nlmsg_type = type;
+        m->nlmsg_flags = NLM_F_REQUEST | flags;
+        m->nlmsg_seq = ++nl->sequence;
+        return m;
+}
+
+static struct ifinfomsg *put_ifinfo(struct nlmsghdr *m, int ifindex) {
+        struct ifinfomsg *info = mnl_nlmsg_put_extra_header(m, sizeof(*info));
+
+        info->ifi_family = AF_UNSPEC;
+        info->ifi_index = ifindex;
+        return info;
+}
+
+/* NLMSGERR_ATTR_MSG, behind the error and, without NETLINK_CAP_ACK, the whole request. */
+static void read_extended_ack(Netlink *nl, const struct nlmsghdr *m, const struct nlmsgerr *e) {
+        size_t offset = sizeof(*e);
+        const struct nlattr *a;
+
+        if (!(m->nlmsg_flags & NLM_F_ACK_TLVS))
+                return;
+        if (!(m->nlmsg_flags & NLM_F_CAPPED))
+                offset += MNL_ALIGN(e->msg.nlmsg_len) - sizeof(e->msg);
+        mnl_attr_for_each(a, m, offset)
+                if (mnl_attr_get_type(a) == NLMSGERR_ATTR_MSG &&
+                    mnl_attr_validate(a, MNL_TYPE_NUL_STRING) >= 0)
+                        (void)snprintf(nl->detail, sizeof(nl->detail), "%s", mnl_attr_get_str(a));
+}
+
+/* Sends the request and hands every answer to function until the kernel says that it is done. */
+static int talk(Netlink *nl, struct nlmsghdr *request, MessageFunction function, void *userdata) {
+        bool dump = (request->nlmsg_flags & NLM_F_DUMP) == NLM_F_DUMP;
+        bool single = !dump && !(request->nlmsg_flags & NLM_F_ACK);
+        ssize_t sent;
+        int result = 0;
+
+        nl->detail[0] = '\0';
+        sent = kernel.netlink_send(netlink_fd(nl), request, request->nlmsg_len);
+        if (sent < 0)
+                return (int)sent;
+        for (;;) {
+                ssize_t n = kernel.netlink_receive(netlink_fd(nl), nl->answer, sizeof(nl->answer));
+                const struct nlmsghdr *m = (const struct nlmsghdr *)nl->answer;
+                int left = (int)n;
+
+                if (n == -EINTR)
+                        continue;
+                if (n < 0)
+                        return n == -EAGAIN ? -ETIMEDOUT : (int)n;
+                if ((size_t)n > sizeof(nl->answer))
+                        return -EMSGSIZE;
+                for (; mnl_nlmsg_ok(m, left); m = mnl_nlmsg_next(m, &left)) {
+                        if (m->nlmsg_seq != request->nlmsg_seq ||
+                            m->nlmsg_pid != mnl_socket_get_portid(nl->socket))
+                                continue;
+                        if (m->nlmsg_type == NLMSG_ERROR) {
+                                const struct nlmsgerr *e = mnl_nlmsg_get_payload(m);
+
+                                if (mnl_nlmsg_get_payload_len(m) < sizeof(*e))
+                                        return -EBADMSG;
+                                if (e->error < 0)
+                                        read_extended_ack(nl, m, e);
+                                return e->error;
+                        }
+                        if (m->nlmsg_type == NLMSG_DONE)
+                                return result;
+                        if (m->nlmsg_flags & NLM_F_DUMP_INTR)
+                                result = -EINTR;
+                        if (function && (result == 0 || result == -EINTR)) {
+                                int r = function(m, userdata);
+
+                                if (r < 0)
+                                        result = r;
+                        }
+                        if (single)
+                                return result;
+                }
+        }
+}
+
+/* A dump during which something changed may miss links: take it again. */
+static int talk_dump(Netlink *nl, struct nlmsghdr *request, MessageFunction function, void *userdata) {
+        int r = -EINTR;
+
+        for (int i = 0; i < 8 && r == -EINTR; i++) {
+                request->nlmsg_seq = ++nl->sequence;
+                r = talk(nl, request, function, userdata);
+        }
+        return r == -EINTR ? 0 : r;
+}
+
+static void parse_tun(const struct nlattr *data, Link *link) {
+        const struct nlattr *a;
+
+        mnl_attr_for_each_nested(a, data) {
+                switch (mnl_attr_get_type(a)) {
+                case IFLA_TUN_OWNER_:
+                        if (mnl_attr_validate(a, MNL_TYPE_U32) >= 0)
+                                link->tun_uid = mnl_attr_get_u32(a);
+                        break;
+                case IFLA_TUN_TYPE_:
+                        if (mnl_attr_validate(a, MNL_TYPE_U8) >= 0 &&
+                            mnl_attr_get_u8(a) == TUN_TYPE_TAP)
+                                link->kind = LINK_TAP;
+                        break;
+                case IFLA_TUN_PERSIST_:
+                        if (mnl_attr_validate(a, MNL_TYPE_U8) >= 0)
+                                link->persistent = mnl_attr_get_u8(a);
+                        break;
+                }
+        }
+}
+
+static void parse_port(const struct nlattr *data, Link *link) {
+        const struct nlattr *a;
+
+        mnl_attr_for_each_nested(a, data) {
+                if (mnl_attr_validate(a, MNL_TYPE_U8) < 0)
+                        continue;
+                if (mnl_attr_get_type(a) == IFLA_BRPORT_ISOLATED)
+                        link->isolated = mnl_attr_get_u8(a);
+                if (mnl_attr_get_type(a) == IFLA_BRPORT_LOCKED)
+                        link->locked = mnl_attr_get_u8(a);
+        }
+}
+
+static void parse_linkinfo(const struct nlattr *linkinfo, Link *link) {
+        const struct nlattr *a, *data = NULL, *slave_data = NULL;
+        const char *kind = "", *slave_kind = "";
+
+        mnl_attr_for_each_nested(a, linkinfo) {
+                switch (mnl_attr_get_type(a)) {
+                case IFLA_INFO_KIND:
+                        if (mnl_attr_validate(a, MNL_TYPE_NUL_STRING) >= 0)
+                                kind = mnl_attr_get_str(a);
+                        break;
+                case IFLA_INFO_DATA:
+                        data = a;
+                        break;
+                case IFLA_INFO_SLAVE_KIND:
+                        if (mnl_attr_validate(a, MNL_TYPE_NUL_STRING) >= 0)
+                                slave_kind = mnl_attr_get_str(a);
+                        break;
+                case IFLA_INFO_SLAVE_DATA:
+                        slave_data = a;
+                        break;
+                }
+        }
+        if (strcmp(kind, "bridge") == 0)
+                link->kind = LINK_BRIDGE;
+        if (strcmp(kind, "tun") == 0 && data)
+                parse_tun(data, link);
+        if (strcmp(slave_kind, "bridge") == 0 && slave_data)
+                parse_port(slave_data, link);
+}
+
+/* -EPROTO for what is no link of the whole system: AF_BRIDGE messages tell of a port only. */
+static int parse_link(const struct nlmsghdr *m, Link *ret) {
+        const struct ifinfomsg *info = mnl_nlmsg_get_payload(m);
+        Link link = {.tun_uid = UID_NONE};
+        const struct nlattr *a;
+
+        if ((m->nlmsg_type != RTM_NEWLINK && m->nlmsg_type != RTM_DELLINK) ||
+            mnl_nlmsg_get_payload_len(m) < sizeof(*info) || info->ifi_family != AF_UNSPEC)
+                return -EPROTO;
+        link.ifindex = info->ifi_index;
+        link.up = info->ifi_flags & IFF_UP;
+        alias_parse("", &link.alias);
+        mnl_attr_for_each(a, m, sizeof(*info)) {
+                switch (mnl_attr_get_type(a)) {
+                case IFLA_IFNAME:
+                        if (mnl_attr_validate(a, MNL_TYPE_NUL_STRING) >= 0)
+                                (void)snprintf(link.name, sizeof(link.name), "%s",
+                                               mnl_attr_get_str(a));
+                        break;
+                case IFLA_IFALIAS:
+                        if (mnl_attr_validate(a, MNL_TYPE_NUL_STRING) >= 0)
+                                alias_parse(mnl_attr_get_str(a), &link.alias);
+                        break;
+                case IFLA_ADDRESS:
+                        if (mnl_attr_get_payload_len(a) == 6)
+                                memcpy(link.mac, mnl_attr_get_payload(a), 6);
+                        break;
+                case IFLA_MTU:
+                        if (mnl_attr_validate(a, MNL_TYPE_U32) >= 0)
+                                link.mtu = mnl_attr_get_u32(a);
+                        break;
+                case IFLA_GROUP:
+                        if (mnl_attr_validate(a, MNL_TYPE_U32) >= 0)
+                                link.group = mnl_attr_get_u32(a);
+                        break;
+                case IFLA_MASTER:
+                        if (mnl_attr_validate(a, MNL_TYPE_U32) >= 0)
+                                link.master = (int)mnl_attr_get_u32(a);
+                        break;
+                case IFLA_CARRIER:
+                        if (mnl_attr_validate(a, MNL_TYPE_U8) >= 0)
+                                link.carrier = mnl_attr_get_u8(a);
+                        break;
+                case IFLA_CARRIER_UP_COUNT:
+                        if (mnl_attr_validate(a, MNL_TYPE_U32) >= 0)
+                                link.carrier_up_count = mnl_attr_get_u32(a);
+                        break;
+                case IFLA_LINKINFO:
+                        parse_linkinfo(a, &link);
+                        break;
+                }
+        }
+        *ret = link;
+        return 0;
+}
+
+static int get_one(const struct nlmsghdr *m, void *userdata) {
+        return parse_link(m, userdata);
+}
+
+int netlink_get_link(Netlink *nl, int ifindex, const char *name, Link *ret) {
+        struct nlmsghdr *m = request_new(nl, RTM_GETLINK, 0);
+        Link link = {};
+        int r;
+
+        put_ifinfo(m, ifindex);
+        if (ifindex == 0)
+                mnl_attr_put_strz(m, IFLA_IFNAME, name);
+        mnl_attr_put_u32(m, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+        r = talk(nl, m, get_one, &link);
+        if (r >= 0 && link.ifindex > 0)
+                *ret = link;
+        return r < 0 ? r : link.ifindex > 0 ? 0 : -ENODEV;
+}
+
+struct LinkSink {
+        LinkFunction function;
+        void *userdata;
+};
+
+static int sink_link(const struct nlmsghdr *m, void *userdata) {
+        struct LinkSink *sink = userdata;
+        Link link;
+
+        if (parse_link(m, &link) >= 0)
+                sink->function(&link, m->nlmsg_type == RTM_DELLINK, sink->userdata);
+        return 0;
+}
+
+int netlink_dump_links(Netlink *nl, LinkFunction function, void *userdata) {
+        struct LinkSink sink = {function, userdata};
+        struct nlmsghdr *m = request_new(nl, RTM_GETLINK, NLM_F_DUMP);
+
+        put_ifinfo(m, 0);
+        mnl_attr_put_u32(m, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+        return talk_dump(nl, m, sink_link, &sink);
+}
+
+int netlink_change_link(Netlink *nl, const LinkChange *c) {
+        struct nlmsghdr *m = request_new(nl, RTM_NEWLINK,
+                                         NLM_F_ACK | (c->ifindex ? 0 : NLM_F_CREATE | NLM_F_EXCL));
+        struct ifinfomsg *info = put_ifinfo(m, c->ifindex);
+
+        if (c->up || c->down) {
+                info->ifi_change = IFF_UP;
+                info->ifi_flags = c->up ? IFF_UP : 0;
+        }
+        if (c->name)
+                mnl_attr_put_strz(m, IFLA_IFNAME, c->name);
+        if (c->alias)
+                mnl_attr_put(m, IFLA_IFALIAS, strlen(c->alias), c->alias);
+        if (c->mac)
+                mnl_attr_put(m, IFLA_ADDRESS, 6, c->mac);
+        if (c->mtu)
+                mnl_attr_put_u32(m, IFLA_MTU, c->mtu);
+        if (c->group)
+                mnl_attr_put_u32(m, IFLA_GROUP, c->group);
+        if (c->master)
+                mnl_attr_put_u32(m, IFLA_MASTER,
+                                 c->master == LINK_NO_MASTER ? 0 : (uint32_t)c->master);
+        if (c->kind) {
+                struct nlattr *linkinfo = mnl_attr_nest_start(m, IFLA_LINKINFO);
+
+                mnl_attr_put_strz(m, IFLA_INFO_KIND, c->kind);
+                mnl_attr_nest_end(m, linkinfo);
+        }
+        return talk(nl, m, NULL, NULL);
+}
+
+int netlink_set_port(Netlink *nl, int ifindex, const PortFlags *flags, bool up) {
+        struct nlmsghdr *m = request_new(nl, RTM_NEWLINK, NLM_F_ACK);
+        struct ifinfomsg *info = put_ifinfo(m, ifindex);
+        struct nlattr *linkinfo, *data;
+
+        if (up)
+                info->ifi_change = info->ifi_flags = IFF_UP;
+        linkinfo = mnl_attr_nest_start(m, IFLA_LINKINFO);
+        mnl_attr_put_strz(m, IFLA_INFO_SLAVE_KIND, "bridge");
+        data = mnl_attr_nest_start(m, IFLA_INFO_SLAVE_DATA);
+        mnl_attr_put_u8(m, IFLA_BRPORT_GUARD, 1);   /* a guest's BPDUs stop here */
+        mnl_attr_put_u8(m, IFLA_BRPORT_PROTECT, 1); /* root_block: never the way to the root */
+        mnl_attr_put_u8(m, IFLA_BRPORT_ISOLATED, flags->isolated);
+        if (flags->locked) {
+                mnl_attr_put_u8(m, IFLA_BRPORT_LEARNING, 0);
+                mnl_attr_put_u8(m, IFLA_BRPORT_LOCKED, 1);
+        }
+        mnl_attr_nest_end(m, data);
+        mnl_attr_nest_end(m, linkinfo);
+        return talk(nl, m, NULL, NULL);
+}
+
+int netlink_delete_link(Netlink *nl, int ifindex) {
+        struct nlmsghdr *m = request_new(nl, RTM_DELLINK, NLM_F_ACK);
+
+        put_ifinfo(m, ifindex);
+        return talk(nl, m, NULL, NULL);
+}
+
+int netlink_delete_group(Netlink *nl, uint32_t group) {
+        struct nlmsghdr *m = request_new(nl, RTM_DELLINK, NLM_F_ACK);
+
+        put_ifinfo(m, 0);
+        mnl_attr_put_u32(m, IFLA_GROUP, group);
+        return talk(nl, m, NULL, NULL);
+}
+
+int netlink_add_fdb(Netlink *nl, int port, const uint8_t mac[static 6]) {
+        struct nlmsghdr *m = request_new(nl, RTM_NEWNEIGH, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
+        struct ndmsg *nd = mnl_nlmsg_put_extra_header(m, sizeof(*nd));
+
+        nd->ndm_family = AF_BRIDGE;
+        nd->ndm_ifindex = port;
+        nd->ndm_state = NUD_NOARP; /* "static": it does not age */
+        nd->ndm_flags = NTF_MASTER | NTF_STICKY;
+        mnl_attr_put(m, NDA_LLADDR, 6, mac);
+        return talk(nl, m, NULL, NULL);
+}
+
+struct FdbSink {
+        FdbFunction function;
+        void *userdata;
+};
+
+static int sink_fdb(const struct nlmsghdr *m, void *userdata) {
+        const struct ndmsg *nd = mnl_nlmsg_get_payload(m);
+        struct FdbSink *sink = userdata;
+        const struct nlattr *a;
+
+        if (m->nlmsg_type != RTM_NEWNEIGH || mnl_nlmsg_get_payload_len(m) < sizeof(*nd) ||
+            nd->ndm_family != AF_BRIDGE)
+                return 0;
+        mnl_attr_for_each(a, m, sizeof(*nd))
+                if (mnl_attr_get_type(a) == NDA_LLADDR && mnl_attr_get_payload_len(a) == 6)
+                        sink->function(nd->ndm_ifindex, mnl_attr_get_payload(a),
+                                       nd->ndm_state == NUD_NOARP && (nd->ndm_flags & NTF_STICKY),
+                                       sink->userdata);
+        return 0;
+}
+
+int netlink_dump_fdb(Netlink *nl, FdbFunction function, void *userdata) {
+        struct FdbSink sink = {function, userdata};
+        struct nlmsghdr *m = request_new(nl, RTM_GETNEIGH, NLM_F_DUMP);
+        struct ndmsg *nd = mnl_nlmsg_put_extra_header(m, sizeof(*nd));
+
+        nd->ndm_family = AF_BRIDGE;
+        return talk_dump(nl, m, sink_fdb, &sink);
+}
+
+int netlink_add_address(Netlink *nl, int ifindex, int family, const void *address, uint8_t prefix) {
+        struct nlmsghdr *m = request_new(nl, RTM_NEWADDR, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
+        struct ifaddrmsg *info = mnl_nlmsg_put_extra_header(m, sizeof(*info));
+        size_t size = family == AF_INET ? 4 : 16;
+
+        info->ifa_family = (uint8_t)family;
+        info->ifa_prefixlen = prefix;
+        info->ifa_index = (uint32_t)ifindex;
+        info->ifa_scope = RT_SCOPE_UNIVERSE;
+        if (family == AF_INET6)
+                info->ifa_flags = IFA_F_NODAD; /* nobody else is on a bridge that is being made */
+        mnl_attr_put(m, IFA_LOCAL, size, address);
+        mnl_attr_put(m, IFA_ADDRESS, size, address);
+        if (family == AF_INET && prefix < 31) {
+                uint32_t broadcast;
+
+                memcpy(&broadcast, address, 4);
+                broadcast |= htonl((uint32_t)(UINT32_MAX >> prefix));
+                mnl_attr_put(m, IFA_BROADCAST, 4, &broadcast);
+        }
+        return talk(nl, m, NULL, NULL);
+}
+
+struct AddressSink {
+        AddressFunction function;
+        void *userdata;
+};
+
+static int sink_address(const struct nlmsghdr *m, void *userdata) {
+        const struct ifaddrmsg *info = mnl_nlmsg_get_payload(m);
+        const struct nlattr *a, *found = NULL;
+        struct AddressSink *sink = userdata;
+
+        if (m->nlmsg_type != RTM_NEWADDR || mnl_nlmsg_get_payload_len(m) < sizeof(*info))
+                return 0;
+        mnl_attr_for_each(a, m, sizeof(*info))
+                if (mnl_attr_get_type(a) == IFA_LOCAL ||
+                    (mnl_attr_get_type(a) == IFA_ADDRESS && !found))
+                        found = a;
+        if (found && mnl_attr_get_payload_len(found) == (info->ifa_family == AF_INET ? 4 : 16))
+                sink->function((int)info->ifa_index, info->ifa_family, mnl_attr_get_payload(found),
+                               info->ifa_prefixlen, sink->userdata);
+        return 0;
+}
+
+int netlink_dump_addresses(Netlink *nl, int family, AddressFunction function, void *userdata) {
+        struct AddressSink sink = {function, userdata};
+        struct nlmsghdr *m = request_new(nl, RTM_GETADDR, NLM_F_DUMP);
+        struct ifaddrmsg *info = mnl_nlmsg_put_extra_header(m, sizeof(*info));
+
+        info->ifa_family = (uint8_t)family;
+        return talk_dump(nl, m, sink_address, &sink);
+}
+
+int netlink_read_monitor(Netlink *nl, LinkFunction function, void *userdata) {
+        struct LinkSink sink = {function, userdata};
+
+        for (;;) {
+                ssize_t n = kernel.netlink_receive(netlink_fd(nl), nl->answer, sizeof(nl->answer));
+                const struct nlmsghdr *m = (const struct nlmsghdr *)nl->answer;
+                int left = (int)n;
+
+                if (n == -EINTR)
+                        continue;
+                if (n < 0)
+                        return n == -EAGAIN ? 0 : (int)n;
+                if ((size_t)n > sizeof(nl->answer))
+                        return -ENOBUFS;
+                for (; mnl_nlmsg_ok(m, left); m = mnl_nlmsg_next(m, &left))
+                        (void)sink_link(m, &sink);
+        }
+}

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* rtnetlink: build, send, wait for the answer. One socket, one thread at a time; nothing here
+ * decides anything. Functions return 0 or a negative errno; netlink_detail() then has the kernel's
+ * extended ack, where it gave one. See rtnetlink(7) and Linux' net/core/rtnetlink.c. */
+
+#include <net/if.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "alias.h"
+
+typedef struct Netlink Netlink;
+
+typedef enum LinkKind {
+        LINK_OTHER,
+        LINK_BRIDGE,
+        LINK_TAP /* tun of type tap */
+} LinkKind;
+
+typedef struct Link {
+        int ifindex;
+        char name[IFNAMSIZ];
+        LinkKind kind;
+        bool up, carrier, persistent;
+        uint32_t carrier_up_count;
+        int master; /* ifindex, 0 for none */
+        uint32_t mtu, group;
+        uint8_t mac[6];
+        Alias alias;
+        uid_t tun_uid;         /* who may attach; UID_NONE: anybody who may at all */
+        bool isolated, locked; /* as a bridge's port */
+} Link;
+
+/* What to change on a link, or with kind how to make one; fields left 0 or NULL stay. */
+typedef struct LinkChange {
+        int ifindex; /* 0: a new link of this kind and name */
+        const char *kind;
+        const char *name; /* with ifindex: rename */
+        const char *alias;
+        const uint8_t *mac;
+        uint32_t mtu, group;
+        int master; /* an ifindex, or LINK_NO_MASTER to leave the bridge */
+        bool up, down;
+} LinkChange;
+#define LINK_NO_MASTER (-1)
+
+/* Flags of a bridge port (IFLA_BRPORT_*); they go as slave data, in a message without
+ * IFLA_MASTER: beside it the kernel says EOPNOTSUPP, and in IFLA_PROTINFO it ignores them. */
+typedef struct PortFlags {
+        bool isolated;
+        bool locked; /* and learning off */
+} PortFlags;
+
+typedef void (*LinkFunction)(const Link *link, bool deleted, void *userdata);
+typedef void (*FdbFunction)(int port, const uint8_t mac[static 6], bool is_static, void *userdata);
+typedef void (*AddressFunction)(int ifindex, int family, const void *address, uint8_t prefix,
+                                void *userdata);
+
+int netlink_open(Netlink **ret);
+/* Joins the group that reports links (RTNLGRP_LINK); its descriptor does not block. */
+int netlink_open_monitor(Netlink **ret);
+void netlink_close(Netlink *nl);
+static inline void netlink_closep(Netlink **nl) {
+        netlink_close(*nl);
+}
+int netlink_fd(Netlink *nl);
+const char *netlink_detail(Netlink *nl);
+
+/* By ifindex, or by name where ifindex is 0. -ENODEV: none. */
+int netlink_get_link(Netlink *nl, int ifindex, const char *name, Link *ret);
+int netlink_dump_links(Netlink *nl, LinkFunction function, void *userdata);
+int netlink_change_link(Netlink *nl, const LinkChange *change);
+int netlink_set_port(Netlink *nl, int ifindex, const PortFlags *flags, bool up);
+int netlink_delete_link(Netlink *nl, int ifindex);
+/* Everything in the group goes, in one wait of the kernel's. */
+int netlink_delete_group(Netlink *nl, uint32_t group);
+/* A static, sticky entry; -EEXIST where the bridge knows the address already. */
+int netlink_add_fdb(Netlink *nl, int port, const uint8_t mac[static 6]);
+int netlink_dump_fdb(Netlink *nl, FdbFunction function, void *userdata);
+int netlink_add_address(Netlink *nl, int ifindex, int family, const void *address, uint8_t prefix);
+int netlink_dump_addresses(Netlink *nl, int family, AddressFunction function, void *userdata);
+
+/* Reads what the monitor has, without waiting. -ENOBUFS: something was lost, dump anew. */
+int netlink_read_monitor(Netlink *nl, LinkFunction function, void *userdata);

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Who calls: connections (peers) and the users behind them. A caller's uid is what the bus says
+ * it is (GetConnectionCredentials), asked once for each connection, without waiting for it. */
+
+#include <stdbool.h>
+#include <sys/queue.h>
+#include <sys/types.h>
+
+#include "service.h"
+
+struct Call;
+struct KnownSocket;
+struct WaitWatch;
+
+typedef struct User {
+        uid_t uid;
+        unsigned refs;
+        unsigned calls, waits, taps_in_making;
+        unsigned polkit_running;
+        TAILQ_HEAD(, Call) polkit_queue; /* beyond the share: in the order of their coming */
+        unsigned asks_running, known_sockets;
+        TAILQ_HEAD(, KnownSocket) ask_queue; /* sockets of his that are to be asked what they are */
+        LIST_ENTRY(User) in_list;
+} User;
+
+typedef struct Peer {
+        Service *service;
+        unsigned refs;
+        char *name; /* unique */
+        User *user; /* NULL until the bus has told */
+        bool gone, subscribed;
+        unsigned long stamp; /* of the last event that was sent to it, see events.c */
+        sd_bus_slot *query;
+        TAILQ_HEAD(, Call) calls;
+        LIST_HEAD(, WaitWatch) watches;
+        LIST_ENTRY(Peer) in_bucket;
+} Peer;
+
+int peer_table_new(Service *service);
+void peer_table_free(Service *service);
+/* Starts listening for vanished connections. */
+int peer_table_listen(Service *service);
+
+/* The peer of this unique name; the bus is asked when it is new. */
+int peer_get(Service *service, const char *name, Peer **ret);
+Peer *peer_find(Service *service, const char *name);
+Peer *peer_ref(Peer *peer);
+Peer *peer_unref(Peer *peer);
+/* NULL: the first. */
+Peer *peer_next(Service *service, Peer *after);
+
+int user_get(Service *service, uid_t uid, User **ret);
+User *user_ref(User *user);
+User *user_unref(User *user);

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* The service: what main() makes and every method handler is given. */
+
+#include <systemd/sd-bus.h>
+#include <systemd/sd-event.h>
+
+#include "config.h"
+#include "http.h"
+#include "kernel.h"
+#include "link-table.h"
+#include "process.h"
+#include "subuid.h"
+#include "tap-reaper.h"
+#include "worker.h"
+
+#define FCPROC_NAME "org.banger.FcProc"
+#define FCPROC_PATH "/org/banger/FcProc"
+#define FCPROC_INTERFACE "org.banger.FcProc"
+
+typedef struct PeerTable PeerTable;
+typedef struct CallTable CallTable;
+typedef struct Discovery Discovery;
+
+typedef struct Service {
+        sd_event *event;
+        sd_bus *bus;
+        char *config_file; /* --config, or NULL */
+        Config *config;
+        Features features;
+        SubuidMap subuids;
+        bool subuids_read;   /* until then nobody is served: whose is it could not be told */
+        Worker *link_worker; /* writes links */
+        Worker *file_worker; /* reads what may wait for NSS */
+        TapReaper *reaper;
+        LinkTable *links;
+        ProcessTable *processes;
+        Http *http;
+        PeerTable *peers;
+        CallTable *calls;
+        Discovery *discovery;
+        sd_event_source *subuid_watch;
+        unsigned n_waits, n_taps_in_making; /* over all users */
+        bool stopping;
+} Service;
+
+/* Everything but the bus name. *ret_reason (malloc'ed) says what failed; it may stay NULL. */
+int service_new(sd_event *event, const char *config_file, Service **ret, char **ret_reason);
+void service_free(Service *service);
+/* Connects, publishes the object, asks for the name; the name's arrival is reported to systemd. */
+int service_connect(Service *service, char **ret_reason);
+void service_reload(Service *service);

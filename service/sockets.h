@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* API sockets, pinned: a path from a caller is walked once, without following any link or mount,
+ * and from then on only the inode that was found is used. */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "config.h"
+#include "failure.h"
+#include "kernel.h"
+#include "subuid.h"
+
+typedef enum SocketState {
+        SOCKET_ABSENT,        /* nothing of that name */
+        SOCKET_NOT_LISTENING, /* an inode, but nobody behind it: stale, or before listen(2) */
+        SOCKET_BACKLOG_FULL,  /* somebody listens who does not accept; who cannot be told */
+        SOCKET_LISTENING,     /* pid and pidfd say who called listen(2), and he lives */
+} SocketState;
+
+typedef struct ApiSocket {
+        SocketState state;
+        int fd; /* O_PATH, -1 when ABSENT */
+        dev_t device;
+        ino_t inode;
+        uint64_t age_usec;
+        bool in_runtime_dir;
+        uid_t directory_uid; /* RUNTIME_DIR/UID */
+        pid_t pid;
+        int pidfd; /* -1 unless LISTENING */
+        /* Whose it is, and how sure: with agrees false directory, inode and listener name different
+         * uids, owner is the one that differs (UID_NONE: several do), and only manage-others helps. */
+        uid_t owner;
+        bool agrees;
+        /* Not to be used whoever asks (a symlink, a hard link, no socket): kind set, and told only to
+         * those who may know. */
+        Failure refusal;
+} ApiSocket;
+
+#define API_SOCKET_NONE ((ApiSocket){.fd = -1, .pidfd = -1, .owner = UID_NONE})
+
+/* Looks at path now. 0, or a failure that anybody may be told: ACCESS_DENIED outside of every
+ * root, KERNEL_REFUSED when out of descriptors. path must have passed socket_path_check(). */
+int socket_look(const Config *config, const Features *features, const SubuidMap *subuids,
+                const char *path, ApiSocket *ret, Failure *f);
+void socket_clear(ApiSocket *socket);
+
+/* One more uid that has to be the owner's. */
+void socket_agree(ApiSocket *socket, const SubuidMap *subuids, uid_t uid);
+
+/* 0600 first, then uid's, on the pinned inode. */
+int socket_give(const ApiSocket *socket, const char *path, uid_t uid, Failure *f);
+
+/* The caller's own directory in the runtime directory, made where it is missing. *ret_path is
+ * malloc'ed. ACCESS_DENIED where something else stands there. */
+int socket_dir_ensure(const Config *config, uid_t uid, char **ret_path, Failure *f);
+
+/* The deepest directory of path that exists, O_PATH, and the name in it that would have to appear
+ * next (malloc'ed), for inotify. */
+int socket_nearest(const Config *config, const char *path, int *ret_fd, char **ret_name, Failure *f);

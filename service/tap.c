@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: MIT */
+/* How a tap is made and unmade.
+ *
+ * Until TUNSETPERSIST, which comes last, a tap lives and dies with the descriptor that made it:
+ * whatever fails, and however this process ends, nothing stays. IFF_TUN_EXCL makes "create" mean
+ * create, or a privileged opener would attach to anybody's tap (drivers/net/tun.c).
+ *
+ * Deleting a link makes the kernel wait for every reader of it, some 15 ms; a group of links
+ * shares one wait. So a tap that is to go is displaced at once, which is cheap, and deleted in a
+ * batch of those that wait. */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/random.h>
+
+#include "log.h"
+#include "tap.h"
+#include "validate.h"
+
+static int step_failed(Netlink *nl, const char *tap, int error, const char *step, Failure *f) {
+        return failure_kernel(f, error, nl ? netlink_detail(nl) : NULL, "Tap %s: %s", tap, step);
+}
+
+static int displace_link(Netlink *nl, const Features *features, const Link *link, Failure *f) {
+        char name[IFNAMSIZ];
+        LinkChange change = {.ifindex = link->ifindex,
+                             .name = name,
+                             .master = LINK_NO_MASTER,
+                             .down = true};
+        int r = 0;
+
+        (void)snprintf(name, sizeof(name), DISPLACED_PREFIX "%x", (unsigned)link->ifindex);
+        if (!features->live_rename) { /* before Linux 6.2 a link that is up cannot be renamed */
+                change.name = NULL;
+                r = netlink_change_link(nl, &change);
+                change = (LinkChange){.ifindex = link->ifindex, .name = name};
+        }
+        if (r >= 0)
+                r = netlink_change_link(nl, &change);
+        if (r < 0 && r != -ENODEV)
+                return step_failed(nl, link->name, r, "taking it out of use", f);
+        return 0;
+}
+
+static int another_owner(const Link *link, Failure *f) {
+        return failure_set(f, FAILURE_ACCESS_DENIED,
+                           "Tap %s belongs to uid %u and is not replaced; choose another name, or have "
+                           "it deleted first",
+                           link->name, link->alias.uid);
+}
+
+static int not_ours(const Link *link, Failure *f) {
+        return failure_set(f, FAILURE_NOT_OURS,
+                           "%s exists and was not made by this service; choose another name",
+                           link->name);
+}
+
+/* Makes room for spec's name. */
+static int displace_namesake(Netlink *nl, const Features *features, const TapSpec *spec,
+                             TapMade *made, Failure *f) {
+        Link old;
+        int r;
+
+        r = netlink_get_link(nl, 0, spec->name, &old);
+        if (r == -ENODEV)
+                return 0;
+        if (r < 0)
+                return step_failed(nl, spec->name, r, "looking up its name", f);
+        if (!link_is_our_tap(&old))
+                return not_ours(&old, f);
+        if (old.alias.uid != spec->owner)
+                return another_owner(&old, f);
+        r = displace_link(nl, features, &old, f);
+        if (r < 0)
+                return r;
+        made->displaced = old.ifindex;
+        return 0;
+}
+
+static int find_bridge(Netlink *nl, const TapSpec *spec, Link *ret, Failure *f) {
+        int r = netlink_get_link(nl, 0, spec->bridge, ret);
+
+        if (r == -ENODEV)
+                return failure_set(f, FAILURE_NO_SUCH_BRIDGE,
+                                   "There is no bridge %s for tap %s; call EnsureBridge first",
+                                   spec->bridge, spec->name);
+        if (r < 0)
+                return step_failed(nl, spec->name, r, "looking up its bridge", f);
+        if (ret->kind != LINK_BRIDGE)
+                return failure_set(f, FAILURE_NO_SUCH_BRIDGE,
+                                   "%s, which should be the bridge for tap %s, is none; see bridge_name in "
+                                   "fcproc.conf",
+                                   spec->bridge, spec->name);
+        if (spec->mtu > ret->mtu)
+                return failure_set(f, FAILURE_INVALID_ARGS,
+                                   "mtu %u is more than that of bridge %s; give %d to %u",
+                                   spec->mtu, spec->bridge, TAP_MTU_MIN, ret->mtu);
+        return 0;
+}
+
+/* A new tap that goes with the returned descriptor. -EBUSY, -EEXIST: the name is taken. */
+static int open_tap(const TapSpec *spec) {
+        _cleanup_close_ int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+        struct ifreq ifr = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_TUN_EXCL};
+        int r;
+
+        if (fd < 0)
+                return -errno;
+        memcpy(ifr.ifr_name, spec->name, sizeof(ifr.ifr_name));
+        r = kernel.tun_ioctl(fd, TUNSETIFF, (unsigned long)&ifr);
+        if (r >= 0)
+                r = kernel.tun_ioctl(fd, TUNSETOWNER, spec->tun_uid);
+        if (r >= 0 && spec->tun_gid != (gid_t)-1)
+                r = kernel.tun_ioctl(fd, TUNSETGROUP, spec->tun_gid);
+        return r < 0 ? r : TAKE_FD(fd);
+}
+
+static int set_guest_mac(Netlink *nl, const TapSpec *spec, int ifindex, Failure *f) {
+        char text[18];
+        Link port;
+        int r;
+
+        /* An older kernel ignores an attribute that it does not know: ask back. */
+        r = netlink_get_link(nl, ifindex, NULL, &port);
+        if (r < 0)
+                return step_failed(nl, spec->name, r, "reading its port flags", f);
+        if (!port.locked)
+                return failure_set(f, FAILURE_NOT_SUPPORTED,
+                                   "This kernel has no locked bridge ports (Linux 5.18), which guest-mac of "
+                                   "tap %s needs; create it without",
+                                   spec->name);
+        r = netlink_add_fdb(nl, ifindex, spec->guest_mac);
+        if (r == -EEXIST) {
+                mac_format(spec->guest_mac, text);
+                return failure_set(f, FAILURE_IN_USE,
+                                   "guest-mac %s of tap %s is in use on bridge %s; choose another",
+                                   text, spec->name, spec->bridge);
+        }
+        return r < 0 ? step_failed(nl, spec->name, r, "entering guest-mac", f) : 0;
+}
+
+/* Plugs the new tap in: master and alias first, then the port's flags and up, see netlink.h. */
+static int plug_in(Netlink *nl, const TapSpec *spec, int ifindex, const Link *bridge, Failure *f) {
+        char alias[ALIAS_MAX];
+        uint8_t mac[6];
+        int r;
+
+        if (!alias_format_tap(spec->owner, spec->auto_delete, alias))
+                return failure_set(f, FAILURE_INVALID_ARGS,
+                                   "Tap %s: this connection's name cannot be kept in an alias; create it "
+                                   "without auto-delete",
+                                   spec->name);
+        tap_mac(ifindex, mac);
+        r = netlink_change_link(nl, &(LinkChange){.ifindex = ifindex,
+                                                  .master = bridge->ifindex,
+                                                  .alias = alias,
+                                                  .mac = mac,
+                                                  .mtu = spec->mtu ?: bridge->mtu});
+        if (r < 0)
+                return step_failed(nl, spec->name, r, "adding it to its bridge", f);
+        r = netlink_set_port(nl, ifindex,
+                             &(PortFlags){.isolated = spec->isolated, .locked = spec->has_guest_mac},
+                             !spec->has_guest_mac);
+        if (r < 0)
+                return step_failed(nl, spec->name, r, "setting its port flags", f);
+        if (spec->has_guest_mac) {
+                r = set_guest_mac(nl, spec, ifindex, f);
+                if (r < 0)
+                        return r;
+                r = netlink_change_link(nl, &(LinkChange){.ifindex = ifindex, .up = true});
+                if (r < 0)
+                        return step_failed(nl, spec->name, r, "bringing it up", f);
+        }
+        return 0;
+}
+
+/* A bridge that was not made by us may follow its smallest port; give it back what it had. */
+static void restore_bridge_mtu(Netlink *nl, const Link *bridge) {
+        Link now;
+
+        if (netlink_get_link(nl, bridge->ifindex, NULL, &now) >= 0 && now.mtu != bridge->mtu)
+                (void)netlink_change_link(nl, &(LinkChange){.ifindex = bridge->ifindex,
+                                                            .mtu = bridge->mtu});
+}
+
+int tap_create(Netlink *nl, const Features *features, const TapSpec *spec, TapMade *ret, Failure *f) {
+        _cleanup_close_ int fd = -1;
+        struct ifreq ifr = {};
+        Link bridge, link;
+        int r;
+
+        *ret = (TapMade){};
+        if (spec->has_guest_mac && !features->locked_port)
+                return failure_set(f, FAILURE_NOT_SUPPORTED,
+                                   "This kernel has no locked bridge ports (Linux 5.18), which guest-mac of "
+                                   "tap %s needs; create it without",
+                                   spec->name);
+        r = find_bridge(nl, spec, &bridge, f);
+        if (r < 0)
+                return r;
+        fd = open_tap(spec); /* most names are new: look for a namesake only when there is one */
+        if (fd == -EBUSY || fd == -EEXIST || fd == -EINVAL) {
+                r = displace_namesake(nl, features, spec, ret, f);
+                if (r < 0)
+                        return r;
+                fd = open_tap(spec);
+        }
+        if (fd < 0)
+                return step_failed(NULL, spec->name, fd,
+                                   fd == -ENOENT || fd == -ENODEV
+                                           ? "opening /dev/net/tun (is the tun module loaded?)"
+                                           : "creating it",
+                                   f);
+        r = kernel.tun_ioctl(fd, TUNGETIFF, (unsigned long)&ifr);
+        if (r >= 0)
+                r = netlink_get_link(nl, 0, ifr.ifr_name, &link);
+        if (r < 0)
+                return step_failed(nl, spec->name, r, "looking up what was created", f);
+        r = plug_in(nl, spec, link.ifindex, &bridge, f);
+        if (r < 0)
+                return r;
+        if (spec->mtu && spec->mtu < bridge.mtu && bridge.alias.kind != ALIAS_IS_BRIDGE)
+                restore_bridge_mtu(nl, &bridge);
+        r = kernel.tun_ioctl(fd, TUNSETPERSIST, 1);
+        if (r < 0)
+                return step_failed(NULL, spec->name, r, "making it stay", f);
+        ret->ifindex = link.ifindex;
+        return 0;
+}
+
+int tap_displace(Netlink *nl, const Features *features, int ifindex, uid_t expected, Failure *f) {
+        Link link;
+        int r;
+
+        r = netlink_get_link(nl, ifindex, NULL, &link);
+        if (r == -ENODEV)
+                return failure_set(f, FAILURE_NO_SUCH_TAP,
+                                   "The tap is gone already; nothing to delete");
+        if (r < 0)
+                return step_failed(nl, "", r, "looking it up", f);
+        if (!link_is_our_tap(&link) || link.alias.uid != expected)
+                return not_ours(&link, f);
+        return displace_link(nl, features, &link, f);
+}
+
+struct GroupCheck {
+        const int *ifindexes;
+        size_t n, ours;
+        uint32_t group;
+        bool foreign;
+};
+
+static void check_member(const Link *link, bool deleted, void *userdata) {
+        struct GroupCheck *c = userdata;
+
+        if (link->group != c->group)
+                return;
+        for (size_t i = 0; i < c->n; i++)
+                if (c->ifindexes[i] == link->ifindex && link_is_displaced(link)) {
+                        c->ours++;
+                        return;
+                }
+        c->foreign = true;
+}
+
+static int delete_one(Netlink *nl, int ifindex, Failure *f) {
+        Link link;
+        int r = netlink_get_link(nl, ifindex, NULL, &link);
+
+        if (r >= 0 && !link_is_displaced(&link)) /* an admin has taken it over */
+                return not_ours(&link, f);
+        if (r >= 0)
+                r = netlink_delete_link(nl, ifindex);
+        if (r < 0 && r != -ENODEV)
+                return step_failed(nl, link.name, r, "deleting it", f);
+        return 0;
+}
+
+/* Puts them into a group that nothing else is in, and makes sure. A group delete takes whatever
+ * is in the group. */
+static bool gather(Netlink *nl, const int *ifindexes, size_t n, uint32_t *ret_group) {
+        struct GroupCheck check = {.ifindexes = ifindexes, .n = n};
+
+        if (getrandom(&check.group, sizeof(check.group), 0) != sizeof(check.group) || check.group == 0)
+                return false;
+        for (size_t i = 0; i < n; i++)
+                (void)netlink_change_link(nl, &(LinkChange){.ifindex = ifindexes[i],
+                                                            .group = check.group});
+        if (netlink_dump_links(nl, check_member, &check) < 0 || check.foreign || check.ours == 0)
+                return false;
+        *ret_group = check.group;
+        return true;
+}
+
+int taps_delete(Netlink *nl, const int *ifindexes, size_t n, Failure *f) {
+        uint32_t group;
+        int r = 0;
+
+        if (n > 1 && gather(nl, ifindexes, n, &group) && netlink_delete_group(nl, group) >= 0)
+                return 0;
+        for (size_t i = 0; i < n; i++) {
+                int k = delete_one(nl, ifindexes[i], f);
+
+                if (k < 0)
+                        r = k;
+        }
+        return r;
+}
+
+int tap_unplug(Netlink *nl, int ifindex, Failure *f) {
+        int r = netlink_change_link(nl, &(LinkChange){.ifindex = ifindex,
+                                                      .master = LINK_NO_MASTER,
+                                                      .down = true});
+
+        if (r < 0 && r != -ENODEV)
+                return failure_kernel(f, r, netlink_detail(nl), "Taking link %d off its bridge",
+                                      ifindex);
+        return 0;
+}

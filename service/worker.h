@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* A thread for what blocks: writing links, reading files that need NSS. Jobs run one after the
+ * other, in order; each comes back to the event loop. */
+
+#include <pthread.h>
+#include <sys/queue.h>
+#include <systemd/sd-event.h>
+
+#include "netlink.h"
+
+typedef struct Job Job;
+
+/* run is called on the worker, with a netlink socket of the worker's own (NULL where it could not
+ * be opened); done on the event loop, where the job may be freed. */
+struct Job {
+        void (*run)(Job *job, Netlink *nl);
+        void (*done)(Job *job);
+        STAILQ_ENTRY(Job) in_queue;
+};
+
+typedef struct Worker Worker;
+
+int worker_new(sd_event *event, const char *name, Worker **ret);
+/* Waits for the job that runs; those that have not begun, and those not yet done, are dropped
+ * without a call of done. */
+void worker_free(Worker *worker);
+void worker_submit(Worker *worker, Job *job);

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: MIT
+"""Fixtures: one bus and one polkitd for all, a fresh fcprocd, clients and a clean machine for each test."""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+if not os.environ.get("FCPROC_SANDBOX"):
+    pytest.exit("these tests change links, accounts and processes: run them as `sudo tests/sandbox pytest-3 tests`", 2)
+
+import fcproc
+import machines
+from daemons import Bus, Polkit, Service, grant
+from fcproc import RUNTIME, WORK, Account, Client
+
+# What most tests take for granted: alice and bob may do what would ask for an administrator, but not touch
+# what is another's; carol has only what the actions give by themselves; dave is in the group banger.
+USUAL_RULES = [grant(user, "create-tap", "manage-bridge") for user in ("alice", "bob")]
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "config(**keys): fcproc.conf of this test's service")
+    config.addinivalue_line("markers", "real: runs on a real Firecracker (FIRECRACKER, JAILER, /dev/kvm)")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A failed test shows the service's log."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.failed:
+        for service in getattr(item, "services", []):
+            report.sections.append((f"fcprocd {service.directory.name}", service.log()[-20_000:]))
+
+
+@pytest.fixture(scope="session")
+def programs():
+    """The stand-in, where every account can run it."""
+    (WORK / "bin").mkdir(parents=True, exist_ok=True)
+    if fcproc.STANDIN.exists():
+        shutil.copy(fcproc.STANDIN, WORK / "bin" / "firecracker")
+        (WORK / "bin" / "firecracker").chmod(0o755)
+    guest = WORK / "bin" / "guest"
+    if fcproc.GUEST.exists():
+        shutil.copy(fcproc.GUEST, guest)
+    else:
+        guest.write_bytes(b"")  # the stand-in only looks whether it is there
+    machines.vm_config(WORK / "bin" / "vm.json", guest)
+    return WORK / "bin"
+
+
+@pytest.fixture(scope="session")
+def bus():
+    bus = Bus()
+    yield bus
+    bus.stop()
+
+
+@pytest.fixture(scope="session")
+def polkitd(bus):
+    polkit = Polkit(bus)
+    yield polkit
+    polkit.stop()
+
+
+@pytest.fixture
+def polkit(polkitd):
+    """polkitd with the usual rules; a test may set others."""
+    polkitd.ensure_running()
+    polkitd.rules(*USUAL_RULES)
+    return polkitd
+
+
+@pytest.fixture
+def make_service(request, bus, polkit, programs):
+    """A function that starts another fcprocd; all are stopped, and must have ended well."""
+    request.node.services = started = []
+
+    def make(**config):
+        environment = config.pop("environment", None)
+        service = Service(config.pop("bus", bus), config, environment)
+        started.append(service)
+        return service
+
+    yield make
+    problems = []
+    for service in started:
+        try:
+            service.stop()
+        except AssertionError as error:
+            problems.append(f"{error}\n{service.log()[-20_000:]}")
+        service.watcher.close_sync(None) if not service.watcher.is_closed() else None
+    shutil.rmtree(RUNTIME, ignore_errors=True)
+    machines.remove_links()
+    if problems:
+        pytest.fail("\n".join(problems), pytrace=False)
+
+
+@pytest.fixture
+def service(request, make_service):
+    """A running fcprocd; its configuration is the test's @pytest.mark.config(key=value)."""
+    config = {}
+    for mark in request.node.iter_markers("config"):
+        config = {**mark.kwargs, **config}
+    service = make_service(**config).start()
+    yield service
+    if not service.expected_to_die:
+        status = service.process.poll()
+        assert status is None, f"fcprocd ended during the test, with {status}:\n{service.log()[-20_000:]}"
+
+
+@pytest.fixture
+def client(bus):
+    """A function that connects as a user (or a bare uid)."""
+    clients = []
+
+    def connect(who):
+        clients.append(Client(bus, who))
+        return clients[-1]
+
+    yield connect
+    for each in clients:
+        each.close()
+
+
+@pytest.fixture
+def root(service, client):
+    return client("root")
+
+
+@pytest.fixture
+def alice(service, client):
+    return client("alice")
+
+
+@pytest.fixture
+def bob(service, client):
+    return client("bob")
+
+
+@pytest.fixture
+def carol(service, client):
+    return client("carol")
+
+
+@pytest.fixture
+def dave(service, client):
+    return client("dave")
+
+
+@pytest.fixture
+def bridge(root):
+    """The configured bridge, made by the service."""
+    return root.do("EnsureBridge")[0]
+
+
+@pytest.fixture
+def vmm(service):
+    """vmm(owner, name or path, switches…): a stand-in VMM of the client's user, listening in his own directory."""
+    if not fcproc.STANDIN.exists():
+        pytest.fail(f"{fcproc.STANDIN} is not built")
+    started = []
+
+    def spawn(owner, name="web", *switches, **options):
+        account = owner.account if isinstance(owner, Client) else Account(owner)
+        path = name if str(name).startswith("/") else os.path.join(ensure_directory(account), f"{name}.sock")
+        started.append(machines.spawn_vmm(account.name or account.uid, path, *switches, **options))
+        return started[-1]
+
+    yield spawn
+    for vm in started:
+        vm.end()
+
+
+def ensure_directory(account):
+    """The user's socket directory as EnsureSocketDir makes it, where the test has not called that."""
+    RUNTIME.mkdir(mode=0o711, exist_ok=True)
+    RUNTIME.chmod(0o711)
+    directory = RUNTIME / str(account.uid)
+    if not directory.exists():
+        directory.mkdir(mode=0o700)
+        directory.chmod(0o700)
+        os.chown(directory, account.uid, account.gid)
+    return str(directory)
+
+
+@pytest.fixture
+def start():
+    """Starts any program; it is ended, by its pid, with the test."""
+    started = []
+
+    def begin(*command, **options):
+        started.append(subprocess.Popen(command, **options))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def hold():
+    """hold(user, tap): the guest's end of a tap."""
+    held = []
+
+    def attach(who, name):
+        held.append(machines.Holder(who, name))
+        return held[-1]
+
+    yield attach
+    for holder in held:
+        holder.close()
