@@ -56,8 +56,8 @@ static int append_details(sd_bus_message *m, const Call *call) {
 static char *question_of(const char *action, const Details *d) {
         char *text;
 
-        if (asprintf(&text, "%s tap=%s bridge=%s api_sock=%s pid=%d owner=%u disputed=%d", action,
-                     d->tap ?: "", d->bridge ?: "", d->api_sock ?: "", d->pid,
+        if (asprintf(&text, "%s tap=%s bridge=%s api_sock=%s owner=%u disputed=%d", action,
+                     d->tap ?: "", d->bridge ?: "", d->api_sock ?: "",
                      d->has_owner ? d->owner_uid : UID_NONE, d->disputed) < 0)
                 return NULL;
         return text;
@@ -109,7 +109,8 @@ static int ask(Call *call) {
         _cleanup_message_ sd_bus_message *m = NULL;
         static unsigned long serial;
         Authorization *a = &call->authorization;
-        bool interactive = sd_bus_message_get_allow_interactive_authorization(call->message) > 0;
+        bool interactive = !a->details.never_prompt &&
+                           sd_bus_message_get_allow_interactive_authorization(call->message) > 0;
         int r;
 
         (void)snprintf(a->cancellation_id, sizeof(a->cancellation_id), "fcproc-%lu", ++serial);
@@ -158,19 +159,19 @@ static int conclude(Call *call, sd_bus_error *error) {
                 return 0;
         case AUTHORIZATION_CHALLENGE:
                 (void)failure_set(&f, FAILURE_INTERACTION_REQUIRED,
-                                  "%s needs somebody to authenticate (%s); allow interactive authorization and have a "
+                                  "%s %s needs somebody to authenticate (%s); allow interactive authorization and have a "
                                   "polkit agent running, or ask the administrator for a rule",
-                                  call_method(call), a->action);
+                                  call_method(call), call->object, a->action);
                 break;
         case AUTHORIZATION_FAILED:
                 (void)failure_set(&f, FAILURE_ACCESS_DENIED,
-                                  "%s is not allowed: polkit, which decides on %s, gave no answer; is it running?",
-                                  call_method(call), a->action);
+                                  "%s %s is not allowed: polkit, which decides on %s, gave no answer; is it running?",
+                                  call_method(call), call->object, a->action);
                 break;
         default:
                 (void)failure_set(&f, FAILURE_ACCESS_DENIED,
-                                  "%s is not allowed for uid %u by polkit (%s); ask the administrator for a rule",
-                                  call_method(call), call->user->uid, a->action);
+                                  "%s %s is not allowed for uid %u by polkit (%s); ask the administrator for a rule",
+                                  call_method(call), call->object, call->user->uid, a->action);
         }
         return call_fail(call, error, &f);
 }
@@ -189,11 +190,14 @@ int call_authorize(Call *call, const char *action, const Details *details, sd_bu
         if (!question)
                 return failure_oom(&f), call_fail(call, error, &f);
         if (a->state != AUTHORIZATION_NOT_ASKED) {
-                if (strcmp(question, a->question) == 0)
+                /* that the process has ended meanwhile is no other question: nothing will be done to it */
+                if (strcmp(question, a->question) == 0 &&
+                    (details->pid == a->details.pid || details->pid == 0 ||
+                     strcmp(action, ACTION_INSPECT) == 0))
                         return conclude(call, error);
                 (void)failure_set(&f, FAILURE_ACCESS_DENIED,
-                                  "%s: what it acts upon changed while polkit was asked; try again",
-                                  call_method(call));
+                                  "%s %s: what it acts upon changed while polkit was asked; try again",
+                                  call_method(call), call->object);
                 return call_fail(call, error, &f);
         }
         a->action = action;

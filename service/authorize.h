@@ -37,7 +37,8 @@ typedef struct Details {
         pid_t pid;                           /* 0: none */
         uid_t owner_uid;                     /* UID_NONE: none, or not one */
         bool has_owner;
-        bool disputed; /* its parts name different owners: nobody's own */
+        bool never_prompt; /* lists: an answer, or a refusal, without a question */
+        bool disputed;     /* its parts name different owners: nobody's own */
 } Details;
 
 typedef enum AuthorizationState {

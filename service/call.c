@@ -167,6 +167,7 @@ void call_end(Call *call) {
                         call->user->calls--;
         }
         vmm_request_cancel(call->vmm);
+        process_unref(call->process);
         sd_event_source_disable_unref(call->socket_appears);
         sd_event_source_disable_unref(call->socket_retry);
         free(call->socket_name);

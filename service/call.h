@@ -49,6 +49,8 @@ typedef struct Call {
         char *socket_name; /* the part of its path that has to appear */
         ino_t socket_directory;
         VmmRequest *vmm;
+        Process *process; /* what was asked about: it may have ended meanwhile */
+        bool process_proven;
         bool waits_for_reaper;
         bool scanned;
         LIST_ENTRY(Call) in_bucket;

@@ -20,6 +20,10 @@
 typedef struct Reader {
         Config *config;
         char reason[256];
+        FILE *stream;
+        int line;
+        char cidr_at[256]; /* where cidr was set: whether it fits is known only at the end */
+        const char *file;
 } Reader;
 
 typedef int (*SetFunction)(Reader *r, void *field, const char *key, const char *value);
@@ -113,6 +117,8 @@ static int set_cidr(Reader *r, void *field, const char *key, const char *value) 
         if (!number_parse(value, 128, &n) || n == 0)
                 return refuse(r, key, value, "a prefix length is a number from 1 to 32, or to 128");
         *(uint8_t *)field = (uint8_t)n;
+        if (r->file)
+                (void)snprintf(r->cidr_at, sizeof(r->cidr_at), "%s:%d: ", r->file, r->line);
         return 0;
 }
 
@@ -214,6 +220,14 @@ static const struct {
         {"max_waits", set_limit, offsetof(Config, max_waits), "65536"},
 };
 
+/* ini_reader: as fgets(3). */
+static char *read_line(char *buffer, int size, void *userdata) {
+        Reader *r = userdata;
+
+        r->line++;
+        return fgets(buffer, size, r->stream);
+}
+
 /* ini_handler: 0 stops with this line's number. */
 static int on_line(void *user, const char *section, const char *key, const char *value) {
         Reader *r = user;
@@ -256,7 +270,10 @@ static int read_file(Reader *r, const char *file, bool required) {
                 return -ENOMEM;
         (void)TAKE_FD(fd);
         r->reason[0] = '\0';
-        line = ini_parse_file(stream, on_line, r);
+        r->stream = stream;
+        r->line = 0;
+        r->file = file;
+        line = ini_parse_stream(read_line, r, on_line, r);
         (void)fclose(stream);
         if (line == 0)
                 return 0;
@@ -328,7 +345,8 @@ static int finish(Reader *r, char **ret_reason) {
         char address[INET6_ADDRSTRLEN];
 
         if (c->cidr > (c->bridge_family == AF_INET ? 32 : 128)) {
-                if (asprintf(ret_reason, "cidr = %u: an IPv4 prefix has at most 32 bits", c->cidr) < 0)
+                if (asprintf(ret_reason, "%scidr = %u: an IPv4 prefix has at most 32 bits",
+                             r->cidr_at, c->cidr) < 0)
                         *ret_reason = NULL;
                 return -EINVAL;
         }

@@ -181,6 +181,19 @@ void discovery_process_gone(Process *process) {
                 scans_check(s);
 }
 
+void discovery_owners_changed(Service *s) {
+        for (unsigned i = 0; i < BUCKETS; i++) {
+                KnownSocket *k, *next;
+
+                for (k = LIST_FIRST(&s->discovery->buckets[i]); k; k = next) {
+                        next = LIST_NEXT(k, in_bucket);
+                        if (subuid_owner(&s->subuids, k->process->uid) != k->owner->uid)
+                                known_free(k);
+                }
+        }
+        discovery_follow_subscribers(s);
+}
+
 int discovery_for_each(Service *s, uid_t uid, VmmFoundFunction function, void *userdata) {
         for (unsigned i = 0; i < BUCKETS; i++) {
                 KnownSocket *k;

@@ -47,6 +47,9 @@ Process *discovery_recall(Service *service, dev_t device, ino_t inode);
 bool discovery_is_announced(const Process *process, const char **ret_path);
 void discovery_process_gone(Process *process);
 
+/* /etc/subuid has changed: what is known of sockets whose owner is another now is forgotten. */
+void discovery_owners_changed(Service *service);
+
 /* Starts or stops watching directories, as there are subscribers. */
 void discovery_follow_subscribers(Service *service);
 void discovery_send_snapshot(Peer *peer);

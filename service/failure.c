@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* How a Failure is filled. Texts may quote names that somebody else chose (a VMM's fault, a
- * path), so they are made printable here, once, rather than at every place that quotes. */
+ * path), so they are made valid here, once, rather than at every place that quotes. */
 
 #include <errno.h>
 #include <stdarg.h>
@@ -15,7 +15,7 @@ static void set_text(Failure *f, FailureKind kind, const char *format, va_list a
 
         f->kind = kind;
         (void)vsnprintf(raw, sizeof(raw), format, ap);
-        text_make_printable(raw, f->text, sizeof(f->text));
+        text_make_valid(raw, f->text, sizeof(f->text));
 }
 
 int failure_set(Failure *f, FailureKind kind, const char *format, ...) {

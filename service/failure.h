@@ -35,7 +35,7 @@ typedef enum FailureKind {
 
 typedef struct Failure {
         FailureKind kind;
-        char text[640]; /* names the object and the next step; valid UTF-8, one line */
+        char text[640]; /* names the object and the next step; valid UTF-8 */
 } Failure;
 
 /* Returns -kind, so that a function can end with "return failure_set(…)"; text that does not fit

@@ -87,15 +87,6 @@ unsigned link_table_count_displaced(LinkTable *t, uid_t uid) {
         return count(t, uid, link_is_displaced);
 }
 
-unsigned link_table_count_ports(LinkTable *t, int bridge) {
-        unsigned n = 0;
-
-        for (LinkEntry *e = link_table_next(t, NULL); e; e = link_table_next(t, e))
-                if (e->link.master == bridge)
-                        n++;
-        return n;
-}
-
 void link_table_set_guest_mac(LinkTable *t, int ifindex, const uint8_t mac[static 6]) {
         LinkEntry *e = link_table_by_ifindex(t, ifindex);
 

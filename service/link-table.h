@@ -45,7 +45,6 @@ bool link_is_displaced(const Link *link);
 /* Counts of uid's (UID_NONE: everybody's). */
 unsigned link_table_count_taps(LinkTable *table, uid_t uid);
 unsigned link_table_count_displaced(LinkTable *table, uid_t uid);
-unsigned link_table_count_ports(LinkTable *table, int bridge);
 
 /* The MAC that we give a tap's host side: made of its ifindex, so that a changed one is known
  * for changed after a restart, too. */

@@ -22,12 +22,26 @@ typedef struct LinkJob {
         Features features;
         BridgeState bridge;
         TapSpec spec;
+        TapInMaking making;
         TapMade made;
         int ifindex;
         uid_t uid;
         int result;
         Failure failure;
 } LinkJob;
+
+static void begin_making(User *user, LinkJob *j) {
+        j->making.name = j->spec.name;
+        LIST_INSERT_HEAD(&user->taps_in_making, &j->making, in_user);
+        user->n_taps_in_making++;
+        j->service->n_taps_in_making++;
+}
+
+static void end_making(User *user, LinkJob *j) {
+        LIST_REMOVE(&j->making, in_user);
+        user->n_taps_in_making--;
+        j->service->n_taps_in_making--;
+}
 
 static int submit(Call *call, LinkJob *init, void (*run)(Job *job, Netlink *nl),
                   void (*done)(Job *job), sd_bus_error *error) {
@@ -42,6 +56,8 @@ static int submit(Call *call, LinkJob *init, void (*run)(Job *job, Netlink *nl),
         j->call = call;
         j->config = *call->service->config;
         j->features = call->service->features;
+        if (*j->spec.name)
+                begin_making(call->user, j);
         call->with_worker = true;
         worker_submit(call->service->link_worker, &j->job);
         return call_park(call);
@@ -150,7 +166,6 @@ static void finish_done(Job *job) {
 static int check_bridge_removable(Service *s, Failure *f) {
         const char *name = s->config->bridge_name;
         LinkEntry *e;
-        unsigned ports;
 
         link_table_sync(s->links);
         e = link_table_by_name(s->links, name);
@@ -161,11 +176,6 @@ static int check_bridge_removable(Service *s, Failure *f) {
                 return failure_set(f, FAILURE_NOT_OURS,
                                    "%s was not made by this service; whoever made it should remove it",
                                    name);
-        ports = link_table_count_ports(s->links, e->link.ifindex);
-        if (ports > 0)
-                return failure_set(f, FAILURE_IN_USE,
-                                   "Bridge %s still has %u port%s; delete the taps first", name,
-                                   ports, ports == 1 ? "" : "s");
         return 0;
 }
 
@@ -199,13 +209,21 @@ static void create_tap_run(Job *job, Netlink *nl) {
                 j->result = tap_create(nl, &j->features, &j->spec, &j->made, &j->failure);
 }
 
+static bool is_in_making(const User *user, const char *tap) {
+        const TapInMaking *making;
+
+        LIST_FOREACH(making, &user->taps_in_making, in_user)
+                if (strcmp(making->name, tap) == 0)
+                        return true;
+        return false;
+}
+
 static void create_tap_done(Job *job) {
         LinkJob *j = (LinkJob *)job;
         Call *call = job_back(j);
         bool creator_gone = call->peer->gone && *j->spec.auto_delete;
 
-        call->user->taps_in_making--;
-        j->service->n_taps_in_making--;
+        end_making(call->user, j);
         if (j->result < 0)
                 call_finish_failed(call, &j->failure);
         else {
@@ -220,7 +238,8 @@ static void create_tap_done(Job *job) {
 }
 
 /* The name may be free, or the caller's own tap. */
-static int check_namesake(Service *s, const char *tap, uid_t uid, bool *ret_replaces, Failure *f) {
+static int check_namesake(Service *s, const char *tap, const User *user, bool *ret_replaces,
+                          Failure *f) {
         LinkEntry *e = link_table_by_name(s->links, tap), *bridge;
 
         bridge = link_table_by_name(s->links, s->config->bridge_name);
@@ -228,17 +247,20 @@ static int check_namesake(Service *s, const char *tap, uid_t uid, bool *ret_repl
                 return failure_set(f, FAILURE_NO_SUCH_BRIDGE,
                                    "There is no bridge %s for tap %s; call EnsureBridge first",
                                    s->config->bridge_name, tap);
-        *ret_replaces = e != NULL;
+        *ret_replaces = e != NULL || is_in_making(user, tap);
         if (!e)
+                return 0;
+        /* one that the worker is just making has no mark yet: the worker will know */
+        if (e->link.kind == LINK_TAP && !e->link.persistent && s->n_taps_in_making > 0)
                 return 0;
         if (!link_is_our_tap(&e->link))
                 return failure_set(f, FAILURE_NOT_OURS,
                                    "%s exists and was not made by this service; choose another name",
                                    tap);
-        if (e->link.alias.uid != uid)
+        if (e->link.alias.uid != user->uid)
                 return failure_set(f, FAILURE_ACCESS_DENIED,
-                                   "Tap %s belongs to uid %u and is not replaced; choose another name, or have it "
-                                   "deleted first",
+                                   "Tap %s belongs to uid %u and is not replaced; choose another name, or "
+                                   "delete it with DeleteTap first",
                                    tap, e->link.alias.uid);
         return 0;
 }
@@ -252,13 +274,13 @@ static int check_tap_quota(Call *call, const char *tap, bool replaces, bool *ret
         *ret_wait = false;
         if (replaces) {
                 /* those that wait for their delete have a budget of their own; over it, replacing waits */
-                *ret_wait = link_table_count_displaced(s->links, u->uid) + u->taps_in_making >=
+                *ret_wait = link_table_count_displaced(s->links, u->uid) + u->n_taps_in_making >=
                                     budget &&
                             link_table_count_displaced(s->links, UID_NONE) > 0;
                 return 0;
         }
         if (u->uid != 0 &&
-            link_table_count_taps(s->links, u->uid) + u->taps_in_making >= c->max_taps_per_user)
+            link_table_count_taps(s->links, u->uid) + u->n_taps_in_making >= c->max_taps_per_user)
                 return failure_set(f, FAILURE_LIMITS_EXCEEDED,
                                    "Tap %s: uid %u has %u taps, which is the limit (max_taps_per_user); delete one first",
                                    tap, u->uid, c->max_taps_per_user);
@@ -338,7 +360,7 @@ int method_create_tap(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         call_set_object(call, "%s", tap);
 
         link_table_sync(s->links);
-        if (check_namesake(s, tap, call->user->uid, &replaces, &f) < 0 ||
+        if (check_namesake(s, tap, call->user, &replaces, &f) < 0 ||
             check_tap_quota(call, tap, replaces, &wait, &f) < 0)
                 return call_fail(call, error, &f);
         overrides_isolation = s->config->port_isolation && !job.spec.isolated;
@@ -358,14 +380,7 @@ int method_create_tap(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         if (o.auto_delete)
                 (void)snprintf(job.spec.auto_delete, sizeof(job.spec.auto_delete), "%s",
                                call->peer->name);
-        call->user->taps_in_making++;
-        s->n_taps_in_making++;
-        r = submit(call, &job, create_tap_run, create_tap_done, error);
-        if (r < 0) {
-                call->user->taps_in_making--;
-                s->n_taps_in_making--;
-        }
-        return r;
+        return submit(call, &job, create_tap_run, create_tap_done, error);
 }
 
 /* --- DeleteTap --- */
@@ -443,25 +458,42 @@ int method_delete_tap(sd_bus_message *m, void *userdata, sd_bus_error *error) {
 
 /* --- ListTaps --- */
 
-static int append_tap(sd_bus_message *reply, LinkTable *links, const LinkEntry *e) {
-        LinkEntry *bridge = e->link.master ? link_table_by_ifindex(links, e->link.master) : NULL;
+/* Carrier and owner are asked of the kernel anew: its reports of them may be a second late. */
+typedef struct ListJob {
+        Job job; /* first */
+        Service *service;
+        Call *call;
+        size_t n;
+        Link links[];
+} ListJob;
+
+static void list_taps_run(Job *job, Netlink *nl) {
+        ListJob *j = (ListJob *)job;
+
+        for (size_t i = 0; nl && i < j->n; i++)
+                if (netlink_get_link(nl, j->links[i].ifindex, NULL, &j->links[i]) < 0)
+                        j->links[i].ifindex = 0; /* gone meanwhile */
+}
+
+static int append_tap(sd_bus_message *reply, LinkTable *links, const Link *link) {
+        LinkEntry *bridge = link->master ? link_table_by_ifindex(links, link->master) : NULL;
+        LinkEntry *e = link_table_by_ifindex(links, link->ifindex);
         char mac[18];
         int r;
 
         r = sd_bus_message_open_container(reply, 'r', "siua{sv}");
         if (r >= 0)
-                r = sd_bus_message_append(reply, "siu", e->link.name, e->link.ifindex,
-                                          e->link.alias.uid);
+                r = sd_bus_message_append(reply, "siu", link->name, link->ifindex, link->alias.uid);
         if (r >= 0)
                 r = sd_bus_message_open_container(reply, 'a', "{sv}");
         if (r >= 0)
                 r = sd_bus_message_append(reply, "{sv}{sv}{sv}{sv}{sv}{sv}", "bridge", "s",
                                           bridge ? bridge->link.name : "", "carrier", "b",
-                                          e->link.carrier, "auto-delete", "b",
-                                          *e->link.alias.auto_delete != '\0', "isolated", "b",
-                                          e->link.isolated, "mtu", "u", e->link.mtu, "tun-uid", "u",
-                                          e->link.tun_uid);
-        if (r >= 0 && e->has_guest_mac) {
+                                          link->carrier, "auto-delete", "b",
+                                          *link->alias.auto_delete != '\0', "isolated", "b",
+                                          link->isolated, "mtu", "u", link->mtu, "tun-uid", "u",
+                                          link->tun_uid);
+        if (r >= 0 && e && e->has_guest_mac) {
                 mac_format(e->guest_mac, mac);
                 r = sd_bus_message_append(reply, "{sv}", "guest-mac", "s", mac);
         }
@@ -470,28 +502,61 @@ static int append_tap(sd_bus_message *reply, LinkTable *links, const LinkEntry *
         return r < 0 ? r : sd_bus_message_close_container(reply);
 }
 
+static void list_taps_done(Job *job) {
+        _cleanup_message_ sd_bus_message *reply = NULL;
+        ListJob *j = (ListJob *)job;
+        Call *call = j->call;
+        Failure f;
+        int r;
+
+        link_table_sync(j->service->links);
+        call->with_worker = false;
+        r = sd_bus_message_new_method_return(call->message, &reply);
+        if (r >= 0)
+                r = sd_bus_message_open_container(reply, 'a', "(siua{sv})");
+        for (size_t i = 0; r >= 0 && i < j->n; i++)
+                if (j->links[i].ifindex > 0 && link_is_our_tap(&j->links[i]))
+                        r = append_tap(reply, j->service->links, &j->links[i]);
+        if (r >= 0)
+                r = sd_bus_message_close_container(reply);
+        if (r >= 0)
+                r = call_reply_message(call, reply);
+        if (r >= 0)
+                call_end(call);
+        else {
+                (void)failure_oom(&f);
+                call_finish_failed(call, &f);
+        }
+        free(j);
+}
+
 int method_list_taps(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         _cleanup_(call_leave) Call *call = NULL;
-        _cleanup_message_ sd_bus_message *reply = NULL;
         Service *s = userdata;
+        Failure f;
+        ListJob *j;
+        uid_t uid;
         int r;
 
         r = call_begin(s, m, CALL_SHORT, &call, error);
         if (r != 0)
                 return r;
-        r = call_authorize(call, ACTION_INSPECT, &(Details){}, error);
+        r = call_authorize(call, ACTION_INSPECT, &(Details){.never_prompt = true}, error);
         if (r != 0)
                 return r;
         link_table_sync(s->links);
-        r = sd_bus_message_new_method_return(m, &reply);
-        if (r >= 0)
-                r = sd_bus_message_open_container(reply, 'a', "(siua{sv})");
-        for (LinkEntry *e = link_table_next(s->links, NULL); r >= 0 && e;
-             e = link_table_next(s->links, e))
+        uid = call_is_root(call) ? UID_NONE : call->user->uid;
+        j = calloc(1, sizeof(*j) + link_table_count_taps(s->links, uid) * sizeof(Link));
+        if (!j)
+                return failure_oom(&f), call_fail(call, error, &f);
+        j->job = (Job){.run = list_taps_run, .done = list_taps_done};
+        j->service = s;
+        j->call = call;
+        for (LinkEntry *e = link_table_next(s->links, NULL); e; e = link_table_next(s->links, e))
                 if (link_is_our_tap(&e->link) && e->link.persistent &&
-                    (call_is_root(call) || e->link.alias.uid == call->user->uid))
-                        r = append_tap(reply, s->links, e);
-        if (r >= 0)
-                r = sd_bus_message_close_container(reply);
-        return r < 0 ? r : call_reply_message(call, reply);
+                    (uid == UID_NONE || e->link.alias.uid == uid))
+                        j->links[j->n++] = e->link;
+        call->with_worker = true;
+        worker_submit(s->link_worker, &j->job);
+        return call_park(call);
 }

@@ -104,14 +104,12 @@ int method_resolve_pid(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         r = sd_bus_message_read(m, "su", &path, &machine_pid);
         if (r < 0)
                 return r;
-        if (machine_pid != 0 && pid_check(machine_pid, &f) < 0)
-                return errors_to_bus(error, &f);
         r = find_listener(userdata, m, path, &call, &t, &f, error);
         if (r != 0)
                 return r;
         if (t.process)
                 found = (uint32_t)t.process->pid;
-        else if (machine_pid != 0 && is_own_vmm(call, (pid_t)machine_pid))
+        else if (pid_check(machine_pid, &f) == 0 && is_own_vmm(call, (pid_t)machine_pid))
                 found = machine_pid;
         return call_reply(call, "u", found);
 }
@@ -157,7 +155,7 @@ int method_list_processes(sd_bus_message *m, void *userdata, sd_bus_error *error
         r = call_begin(s, m, CALL_SHORT, &call, error);
         if (r != 0)
                 return r;
-        r = call_authorize(call, ACTION_INSPECT, &(Details){}, error);
+        r = call_authorize(call, ACTION_INSPECT, &(Details){.never_prompt = true}, error);
         if (r != 0)
                 return r;
         uid = call_is_root(call) ? UID_NONE : call->user->uid;
@@ -195,14 +193,15 @@ static int wait_is_over(Call *call, const Target *t, uint32_t pid, const char *p
         Failure f;
         int r;
 
-        if (t->gone) {
-                ProcessExit exit = process_exit_unknown;
+        if (t->gone || t->process->exited) {
+                const ProcessExit *how = t->gone ? &process_exit_unknown : &t->process->exit;
 
-                exit.at_realtime = 0;
-                if (replies)
-                        return call_reply(call, "si", exit_cause_name(exit.cause), exit.status);
-                r = call_reply(call, "u", pid);
-                events_send_exited(call->peer, (pid_t)pid, call->user->uid, path, &exit, 0);
+                if (t->process)
+                        pid = (uint32_t)t->process->pid;
+                r = replies ? call_reply(call, "si", exit_cause_name(how->cause), how->status)
+                            : call_reply(call, "u", pid);
+                events_send_exited(call->peer, (pid_t)pid, call->user->uid, path, how,
+                                   t->process ? t->process->pidfd_inode : 0);
                 return r;
         }
         if (timeout_usec > 0)
@@ -211,7 +210,6 @@ static int wait_is_over(Call *call, const Target *t, uint32_t pid, const char *p
                 return 0; /* its end is about to be told */
         if (replies) {
                 (void)wait_timed_out_failure(&f, t->process->pid, path);
-                events_send_wait_timed_out(call->peer, t->process->pid, path);
                 return call_fail(call, error, &f);
         }
         r = call_reply(call, "u", (uint32_t)t->process->pid);
@@ -240,10 +238,13 @@ static int wait_for(sd_bus_message *m, Service *s, bool replies, sd_bus_error *e
 
         if (target_find_either(s, path, (pid_t)pid, &t, &f) < 0)
                 return call_fail(call, error, &f);
+        target_recall(call, &t);
         r = target_authorize(call, ACTION_WAIT_FOR_EXIT, path, &t, error);
         if (r != 0)
                 return r;
-        if (!t.gone && target_check(s, path, (pid_t)pid, &t, &f) < 0)
+        if (t.process && (t.process->exited || process_is_gone(t.process->pidfd)))
+                ; /* it has ended since it was looked at: that is the answer */
+        else if (!t.gone && target_check(s, path, (pid_t)pid, &t, &f) < 0)
                 return call_fail(call, error, &f);
         r = wait_is_over(call, &t, pid, path, timeout_usec, replies, error);
         if (r != 0)
@@ -306,6 +307,7 @@ int method_kill(sd_bus_message *m, void *userdata, sd_bus_error *error) {
 
         if (target_find_either(s, path, (pid_t)pid, &t, &f) < 0)
                 return call_fail(call, error, &f);
+        target_recall(call, &t);
         r = target_authorize(call, ACTION_KILL, path, &t, error);
         if (r != 0)
                 return r;

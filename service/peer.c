@@ -47,6 +47,7 @@ int user_get(Service *s, uid_t uid, User **ret) {
                 return -ENOMEM;
         u->uid = uid;
         u->refs = 1;
+        LIST_INIT(&u->taps_in_making);
         TAILQ_INIT(&u->polkit_queue);
         TAILQ_INIT(&u->ask_queue);
         LIST_INSERT_HEAD(&s->peers->users, u, in_list);

@@ -14,10 +14,17 @@ struct Call;
 struct KnownSocket;
 struct WaitWatch;
 
+/* A tap that the worker is to make: counted, and its name known, before the kernel reports it. */
+typedef struct TapInMaking {
+        const char *name;
+        LIST_ENTRY(TapInMaking) in_user;
+} TapInMaking;
+
 typedef struct User {
         uid_t uid;
         unsigned refs;
-        unsigned calls, waits, taps_in_making;
+        unsigned calls, waits, n_taps_in_making;
+        LIST_HEAD(, TapInMaking) taps_in_making;
         unsigned polkit_running;
         TAILQ_HEAD(, Call) polkit_queue; /* beyond the share: in the order of their coming */
         unsigned asks_running, known_sockets;

@@ -195,7 +195,7 @@ int process_uid_of(pid_t pid, int pidfd, uid_t *ret) {
         else {
                 r = read_uid_from_proc(pid, &uid);
                 if (r < 0)
-                        return -ESRCH;
+                        return r;
         }
         if (process_is_gone(pidfd))
                 return -ESRCH;
@@ -279,10 +279,10 @@ int process_pin(ProcessTable *table, pid_t pid, int pidfd, Process **ret, Failur
                 p = NULL;
                 if (fd < 0) {
                         fd = kernel.pidfd_open(pid);
-                        if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM)
-                                return failure_kernel(f, fd, NULL, "Opening process %d", pid);
-                        if (fd < 0)
+                        if (fd == -ESRCH || fd == -EINVAL) /* EINVAL: a thread's id */
                                 return gone(f, pid);
+                        if (fd < 0) /* a living process must never be called gone */
+                                return failure_kernel(f, fd, NULL, "Opening process %d", pid);
                 }
                 if (process_is_gone(fd))
                         return gone(f, pid);
@@ -304,8 +304,10 @@ int process_pin(ProcessTable *table, pid_t pid, int pidfd, Process **ret, Failur
                         return failure_kernel(f, r, NULL, "Watching process %d", pid);
         }
         r = process_read_uid(p, &uid);
-        if (r < 0)
+        if (r == -ESRCH)
                 return gone(f, pid);
+        if (r < 0)
+                return failure_kernel(f, r, NULL, "Reading whose process %d is", pid);
         *ret = TAKE_PTR(p);
         return 0;
 }

@@ -74,7 +74,8 @@ static inline void process_unrefp(Process **process) {
 }
 
 /* Its uid if all four are one, else UID_NONE, read while it was alive (PIDFD_GET_INFO, or
- * /proc/PID/status and a look at the pidfd afterwards). -ESRCH when it was not alive. */
+ * /proc/PID/status and a look at the pidfd afterwards). -ESRCH when it was not alive,
+ * another negative errno when that could not be told. */
 int process_read_uid(Process *process, uid_t *ret);
 
 /* The same for a pid and its pidfd that are in no table. */

@@ -43,6 +43,7 @@ static void subuid_done(Job *job) {
         else {
                 subuid_clear(&s->subuids);
                 s->subuids = j->map;
+                discovery_owners_changed(s);
         }
         if (!s->subuids_read) {
                 s->subuids_read = true;

@@ -253,9 +253,14 @@ int socket_look(const Config *config, const Features *features, const SubuidMap 
                 return r;
         }
         if (s.state == SOCKET_LISTENING) {
-                if (process_uid_of(s.pid, s.pidfd, &uid) < 0) { /* it died this very moment */
+                r = process_uid_of(s.pid, s.pidfd, &uid);
+                if (r == -ESRCH) { /* it died this very moment */
                         s.state = SOCKET_NOT_LISTENING;
                         s.pidfd = close_fd(s.pidfd);
+                } else if (r < 0) {
+                        socket_clear(&s);
+                        return failure_kernel(f, r, NULL, "Reading whose the process behind %s is",
+                                              path);
                 } else
                         socket_agree(&s, subuids, uid);
         }

@@ -66,6 +66,25 @@ int target_find_either(Service *s, const char *path, pid_t pid, Target *ret, Fai
         return 0;
 }
 
+void target_recall(Call *call, Target *t) {
+        Process *p = call->process;
+
+        if (!p && t->process) {
+                call->process = process_ref(t->process);
+                call->process_proven = t->proven;
+        } else if (p && (!t->process || (!t->proven && t->process == p)) &&
+                   (p->exited || process_is_gone(p->pidfd))) {
+                process_unref(t->process);
+                t->process = process_ref(p);
+                t->proven = call->process_proven;
+                t->gone = false;
+                if (!t->proven)
+                        t->owner = p->uid == UID_NONE
+                                           ? UID_NONE
+                                           : subuid_owner(&call->service->subuids, p->uid);
+        }
+}
+
 int target_authorize(Call *call, const char *action, const char *path, const Target *t,
                      sd_bus_error *error) {
         Details d = {.owner_uid = UID_NONE};

@@ -29,6 +29,10 @@ int target_find(Service *service, const char *path, Target *ret, Failure *f);
  * does not prove is looked up on its own. */
 int target_find_either(Service *service, const char *path, pid_t pid, Target *ret, Failure *f);
 
+/* In the second run of a handler: if the process that polkit was asked about has ended meanwhile, it
+ * is still the one that is meant, and its end can be told. */
+void target_recall(struct Call *call, Target *target);
+
 /* Asks for action on it; as call_authorize(). path may be "". */
 int target_authorize(struct Call *call, const char *action, const char *path, const Target *target,
                      sd_bus_error *error);

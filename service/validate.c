@@ -175,7 +175,7 @@ size_t utf8_sequence(const char *s, size_t available) {
         return n;
 }
 
-void text_make_printable(const char *text, char *ret, size_t size) {
+static void copy_text(const char *text, bool keep_lines, char *ret, size_t size) {
         static const char replacement[] = "\xef\xbf\xbd";
         size_t left = strlen(text), used = 0;
 
@@ -185,7 +185,8 @@ void text_make_printable(const char *text, char *ret, size_t size) {
 
                 if (used + out >= size)
                         break;
-                if (n == 1 && ((unsigned char)*text < 0x20 || *text == 0x7f))
+                if (n == 1 && ((unsigned char)*text < 0x20 || *text == 0x7f) &&
+                    !(keep_lines && (*text == '\n' || *text == '\t')))
                         from = " ";
                 memcpy(ret + used, from, out);
                 used += out;
@@ -193,4 +194,12 @@ void text_make_printable(const char *text, char *ret, size_t size) {
                 left -= n > 0 ? n : 1;
         }
         ret[used] = '\0';
+}
+
+void text_make_printable(const char *text, char *ret, size_t size) {
+        copy_text(text, false, ret, size);
+}
+
+void text_make_valid(const char *text, char *ret, size_t size) {
+        copy_text(text, true, ret, size);
 }

@@ -45,6 +45,8 @@ bool number_parse(const char *text, uint64_t max, uint64_t *ret);
 /* Copies text into at most size bytes: valid UTF-8 stays, control characters become spaces,
  * broken bytes U+FFFD. The result always ends at a character boundary. */
 void text_make_printable(const char *text, char *ret, size_t size);
+/* The same, but newlines and tabs stay: for messages that pass on what a VMM said. */
+void text_make_valid(const char *text, char *ret, size_t size);
 
 /* Drops trailing incomplete characters that a cut left behind; internal to text handling, here
  * for its test. Returns the length of the valid UTF-8 sequence at s, 0 where it is none. */

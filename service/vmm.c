@@ -64,7 +64,7 @@ static VmmState state_of(const char *text) {
 
 static void set_text(VmmAnswer *answer, VmmAnswerKind kind, const char *text) {
         answer->kind = kind;
-        text_make_printable(text, answer->text, sizeof(answer->text));
+        text_make_valid(text, answer->text, sizeof(answer->text));
 }
 
 static void read_answer(const VmmRequest *r, const HttpAnswer *http, VmmAnswer *ret) {
@@ -80,8 +80,8 @@ static void read_answer(const VmmRequest *r, const HttpAnswer *http, VmmAnswer *
                 set_text(ret, VMM_REFUSED, fault);
                 ret->queue_full = strstr(fault, QUEUE_FULL) != NULL;
         } else {
-                (void)snprintf(ret->text, sizeof(ret->text),
-                               "it answered HTTP status %ld and no fault", http->status);
+                (void)snprintf(ret->text, sizeof(ret->text), "it %s (HTTP status %ld and no fault)",
+                               http->status == 503 ? "is busy" : "answered strangely", http->status);
                 ret->kind = http->status == 503 ? VMM_BUSY : VMM_UNREACHABLE;
         }
         json_object_put(object);

@@ -13,6 +13,8 @@
 #include "log.h"
 #include "wait.h"
 
+#define PATIENCE_USEC (200 * USEC_PER_MSEC) /* more than process.c has */
+
 static void wait_free(WaitWatch *w) {
         process_remove_watch(&w->watch);
         LIST_REMOVE(w, in_peer);
@@ -43,6 +45,11 @@ static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
         pid_t pid = w->watch.process->pid;
         Failure f;
 
+        /* ended at the last moment: its end is told by the process, which may wait for the reap */
+        if (process_is_gone(w->watch.process->pidfd) &&
+            sd_event_source_set_time_relative(source, PATIENCE_USEC) >= 0 &&
+            sd_event_source_set_enabled(source, SD_EVENT_ONESHOT) >= 0)
+                return 0;
         (void)wait_timed_out_failure(&f, pid, w->api_sock);
         events_send_wait_timed_out(w->peer, pid, w->api_sock);
         reply_failure(w, &f);

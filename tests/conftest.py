@@ -15,6 +15,9 @@ import machines
 from daemons import Bus, Polkit, Service, grant
 from fcproc import RUNTIME, WORK, Account, Client
 
+if not fcproc.FCPROCD.exists():
+    pytest.exit(f"{fcproc.FCPROCD} is not built; BUILD_DIR or FCPROCD say where it is", 2)
+
 # What most tests take for granted: alice and bob may do what would ask for an administrator, but not touch
 # what is another's; carol has only what the actions give by themselves; dave is in the group banger.
 USUAL_RULES = [grant(user, "create-tap", "manage-bridge") for user in ("alice", "bob")]
@@ -184,6 +187,16 @@ def ensure_directory(account):
         directory.chmod(0o700)
         os.chown(directory, account.uid, account.gid)
     return str(directory)
+
+
+def parked(client, pid, path, timeout):
+    """A WaitForExit that is under way: polkit has been asked, the wait counts."""
+    before = client.do("GetUsage")["waits"]
+    wait = client.begin("WaitForExit", pid, path, timeout)
+    fcproc.eventually(lambda: wait.done or client.do("GetUsage")["waits"] > before, 5, "the wait")
+    client.do("GetUsage")  # polkit has been asked for all that came before
+    assert not wait.done, wait.error or wait.value
+    return wait
 
 
 @pytest.fixture

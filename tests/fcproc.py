@@ -164,9 +164,8 @@ class Pending:
         except GLib.Error as error:
             name = Gio.DBusError.get_remote_error(error)
             if name:
-                Gio.DBusError.strip_remote_error(error)
-                assert not name.startswith("System.Error."), f"{self.what}: {name}: {error.message}"
-            self.error = BusError(name or f"(local) {error.domain}", error.message)
+                assert not name.startswith("System.Error."), f"{self.what}: {error.message}"
+            self.error = BusError(name or f"(local) {error.domain}", error.message.removeprefix(f"GDBus.Error:{name}: "))
 
     def result(self, within=40.0):
         """The out arguments: None, the only one, or a tuple of them; a descriptor is a number to close."""

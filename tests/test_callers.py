@@ -51,9 +51,9 @@ def jail():
 @pytest.mark.config(socket_roots="/run/fcproc-test/jail")
 def test_a_subordinate_uid_owns_for_its_user(jail, service, alice, bob, root, vmm):
     """This is how jailed VMs belong to somebody."""
+    vm = jailed_vm(vmm, jail, 200_005)
     alice.do("Subscribe")
     bob.do("Subscribe")
-    vm = jailed_vm(vmm, jail, 200_005)
     assert alice.do("FindPID", vm.sock) == vm.pid
     assert alice.wait_signal("ProcessAppeared", vm.pid).args[1] == alice.uid
     assert [(p[0], p[1]) for p in alice.do("ListProcesses")] == [(vm.pid, alice.uid)]
@@ -178,7 +178,8 @@ def test_messages_that_do_not_fit(service, alice):
     assert send(alice, "CreateTap") == standard + "InvalidArgs"
     assert send(alice, "NoSuchMethod") == standard + "UnknownMethod"
     assert send(alice, "GetUsage", path="/org/banger/Other") in (standard + "UnknownObject", standard + "UnknownMethod")
-    assert send(alice, "GetUsage", interface="org.banger.FcProc2") in (standard + "UnknownInterface", standard + "UnknownMethod")
+    # The bus does not even let this one through.
+    assert send(alice, "GetUsage", interface="org.banger.FcProc2") in (standard + "AccessDenied", standard + "UnknownInterface")
     for name in ("Version", "BridgeName"):
         body = GLib.Variant("(ssv)", (NAME, name, GLib.Variant("s", "x")))
         assert send(alice, "Set", body, "org.freedesktop.DBus.Properties") in (standard + "PropertyReadOnly", standard + "AccessDenied")

@@ -75,6 +75,7 @@ def park(clients, pids, beside=0):
     for n in range(0, len(pids), 50):
         waits += [clients[i % len(clients)].begin("WaitForExit", pids[i], "", FOREVER) for i in range(n, min(n + 50, len(pids)))]
         eventually(lambda: clients[0].do("GetUsage")["waits"] == beside + len(waits), 20, "parked waits")
+        clients[0].do("GetUsage")  # polkit has been asked for all that came before
     return waits
 
 

@@ -14,7 +14,7 @@ import pytest
 
 import fcproc
 import machines
-from conftest import ensure_directory
+from conftest import ensure_directory, parked
 from fcproc import FOREVER, SECOND, WORK, Account, eventually, pause, refused
 from machines import Vm, links, taps, vm_config
 
@@ -87,8 +87,7 @@ def test_pid_and_shutdown(real, alice, bob, ended):
     assert os.stat(vm.sock).st_mode & 0o777 == 0o600
     with refused("AccessDenied", "InteractiveAuthorizationRequired"):
         bob.do("Shutdown", vm.sock, 0)
-    wait = alice.begin("WaitForExit", vm.pid, vm.sock, FOREVER)
-    alice.ping()
+    wait = parked(alice, vm.pid, vm.sock, FOREVER)
     assert alice.do("Shutdown", vm.sock, 10 * SECOND) == ("ctrl-alt-del", *ended("exited", 0))
     assert wait.result() == ended("exited", 0)
     assert alice.wait_signal("ProcessExited", vm.pid).args[3:5] == ended("exited", 0)
@@ -105,8 +104,7 @@ def test_send_ctrl_alt_del(real, alice, ended):
 
 def test_kill(real, alice, ended):
     vm = real(alice)
-    wait = alice.begin("WaitForExit", vm.pid, vm.sock, FOREVER)
-    alice.ping()
+    wait = parked(alice, vm.pid, vm.sock, FOREVER)
     alice.do("Kill", vm.pid, vm.sock)
     assert wait.result() == ended("signaled", 9)
 
@@ -156,11 +154,12 @@ def test_a_tap_is_attached_and_deleted(real, bridge, alice):
     alice.do("CreateTap", "tap0", guest_mac="02:fc:00:00:00:01", auto_delete=True)
     alice.do("CreateTap", "tap1")
     vm = real(alice, "web", "tap0", "tap1")
-    assert {t[0]: t[3]["carrier"] for t in alice.do("ListTaps")} == {"tap0": True, "tap1": True}
+    eventually(lambda: [t[3]["carrier"] for t in alice.do("ListTaps")] == [True, True], 2, "the carriers")
     assert alice.do("Shutdown", vm.sock, 10 * SECOND)[0] == "ctrl-alt-del"
     eventually(lambda: "tap0" not in links(), 1.0, "the end of tap0")
     assert alice.wait_signal("TapDeleted", "tap0")
-    assert set(taps()) == {"tap1"} and alice.do("ListTaps")[0][3]["carrier"] is False
+    assert set(taps()) == {"tap1"}
+    eventually(lambda: alice.do("ListTaps")[0][3]["carrier"] is False, 2, "the end of the carrier")
 
 
 def test_a_tap_whose_vmm_is_killed(real, bridge, alice):
@@ -173,8 +172,7 @@ def test_a_tap_whose_vmm_is_killed(real, bridge, alice):
 def test_an_unlinked_socket(real, alice, ended):
     vm = real(alice)
     os.unlink(vm.sock)
-    wait = alice.begin("WaitForExit", vm.pid, vm.sock, FOREVER)
-    alice.ping()
+    wait = parked(alice, vm.pid, vm.sock, FOREVER)
     assert not wait.done
     alice.do("Kill", vm.pid, vm.sock)
     assert wait.result() == ended("signaled", 9)
@@ -232,17 +230,16 @@ def jailed(real):
 @pytest.mark.parametrize("switches", [[], ["--new-pid-ns"], ["--daemonize"], ["--new-pid-ns", "--daemonize"]], ids=lambda s: " ".join(s) or "plain")
 def test_jailed(jailed, alice, bob, root, ended, switches):
     """It is alice's, though it runs under another uid; its pid is the host's."""
-    for client in (alice, bob, root):
-        client.do("Subscribe")
     vm = jailed("web", *switches)
+    for client in (alice, bob, root):  # outside the runtime directory, only what is there then is announced
+        client.do("Subscribe")
     assert Account(JAIL_UID).uid == os.stat(f"/proc/{vm.pid}").st_uid
     assert alice.do("FindPID", vm.sock) == vm.pid
     assert alice.wait_signal("ProcessAppeared", vm.pid).args[1:3] == (alice.uid, vm.sock)
     assert [p[:3] for p in alice.do("ListProcesses")] == [(vm.pid, alice.uid, vm.sock)]
     with refused("AccessDenied", "InteractiveAuthorizationRequired"):
         bob.do("Kill", vm.pid, vm.sock)
-    wait = alice.begin("WaitForExit", vm.pid, "", FOREVER)
-    alice.ping()
+    wait = parked(alice, vm.pid, "", FOREVER)
     assert not wait.done
     assert alice.do("Shutdown", vm.sock, 10 * SECOND) == ("ctrl-alt-del", *ended("exited", 0))
     assert wait.result() == ended("exited", 0)
@@ -256,7 +253,6 @@ def test_jailed(jailed, alice, bob, root, ended, switches):
 def test_kill_jailed(jailed, alice, ended):
     """SIGTERM would be ignored by the first process of a namespace; SIGKILL is not."""
     vm = jailed("web", "--new-pid-ns")
-    wait = alice.begin("WaitForExit", vm.pid, vm.sock, FOREVER)
-    alice.ping()
+    wait = parked(alice, vm.pid, vm.sock, FOREVER)
     alice.do("Kill", vm.pid, vm.sock)
     assert wait.result() == ended("signaled", 9)

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from conftest import ensure_directory
+from conftest import ensure_directory, parked
 from fcproc import FOREVER, SECOND, eventually, refused
 
 NO_ACCESS = ("AccessDenied", "InteractiveAuthorizationRequired")
@@ -94,7 +94,7 @@ def test_the_caller_disconnects(service, alice, client, vmm):
     vm = vmm(alice, "web", "--standin-ignore-ctrl-alt-del")
     other = client("alice")
     other.begin("Shutdown", vm.sock, SECOND // 2)
-    other.ping()
+    eventually(lambda: alice.do("GetUsage")["waits"] == 1, 5, "the begun shutdown")
     other.close()
     assert vm.alive()
     eventually(lambda: not vm.alive(), 10, "the kill")
@@ -103,8 +103,7 @@ def test_the_caller_disconnects(service, alice, client, vmm):
 def test_it_counts_as_a_wait(service, alice, vmm):
     vm = vmm(alice, "web", "--standin-ignore-ctrl-alt-del")
     pending = alice.begin("Shutdown", vm.sock, SECOND)
-    alice.ping()
-    assert alice.do("GetUsage")["waits"] == 1
+    eventually(lambda: alice.do("GetUsage")["waits"] == 1, 5, "the wait")
     pending.result()
     assert alice.do("GetUsage")["waits"] == 0
 
@@ -126,8 +125,7 @@ def test_of_another(service, alice, bob, vmm):
 def test_send_ctrl_alt_del(service, alice, vmm, ended):
     vm = vmm(alice, "web", "--standin-exit-after=20000:9")
     mode = os.stat(vm.sock).st_mode
-    wait = alice.begin("WaitForExit", vm.pid, vm.sock, FOREVER)
-    alice.ping()
+    wait = parked(alice, vm.pid, vm.sock, FOREVER)
     alice.do("SendCtrlAltDel", vm.sock)
     assert wait.result() == ended("exited", 0)
     assert os.stat(vm.sock).st_mode == mode  # the socket is given to nobody

@@ -398,7 +398,7 @@ def test_a_hundred_waits(service, alice, bob, vmm):
     ensure_directory(alice.account)
     vm = vmm(bob, "web")
     bob.do("FindPID", vm.sock)
-    pending = [alice.begin("EnsureSocketAccess", alice.sock(f"late-{n}"), "late", timeout_usec=3 * SECOND) for n in range(100)]
+    pending = [alice.begin("EnsureSocketAccess", alice.sock(f"late-{n}"), "late", timeout_usec=2 * SECOND) for n in range(100)]
     eventually(lambda: sum(call.done for call in pending) >= 36, 5, "the refusals")
     begun = time.monotonic()
     assert bob.do("FindPID", vm.sock) == vm.pid
