@@ -4,6 +4,7 @@
 
 #include <curl/curl.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -29,8 +30,8 @@ struct HttpRequest {
         void *userdata;
         pid_t pid;
         int pidfd;
-        int socket; /* curl's, while it is open */
-        bool connected, wrong_peer, too_long;
+        int socket; /* a duplicate of curl's, so that the peer can be asked for after curl closed its own */
+        bool wrong_peer, too_long;
         size_t header_bytes, size;
         char body[BODY_MAX + 1];
         LIST_ENTRY(HttpRequest) in_list;
@@ -50,7 +51,14 @@ static void request_free(HttpRequest *r) {
                 curl_easy_cleanup(r->easy);
         }
         curl_slist_free_all(r->headers);
+        (void)close_fd(r->socket);
         free(r);
+}
+
+static bool has_peer(const HttpRequest *r) {
+        struct ucred peer;
+
+        return r->socket >= 0 && kernel.peer_credentials(r->socket, &peer) >= 0 && peer.pid > 0;
 }
 
 static HttpOutcome outcome_of(const HttpRequest *r, CURLcode code, long status) {
@@ -64,8 +72,9 @@ static HttpOutcome outcome_of(const HttpRequest *r, CURLcode code, long status) 
         case CURLE_OPERATION_TIMEDOUT:
                 return HTTP_TIMED_OUT;
         case CURLE_COULDNT_CONNECT:
-                /* also what curl says when the server hangs up before it was sent anything */
-                return r->connected ? HTTP_HUNG_UP : HTTP_NOT_THERE;
+                /* also what curl says when the server hangs up before it was sent anything: a VMM whose
+                 * connections are all taken */
+                return has_peer(r) ? HTTP_HUNG_UP : HTTP_NOT_THERE;
         case CURLE_GOT_NOTHING:
         case CURLE_SEND_ERROR:
         case CURLE_RECV_ERROR:
@@ -156,10 +165,14 @@ static int on_timer_changed(CURLM *multi, long msec, void *userdata) {
 /* Our own socket(2), so that the peer can be asked for before a byte is sent. */
 static curl_socket_t open_socket(void *userdata, curlsocktype purpose, struct curl_sockaddr *address) {
         HttpRequest *r = userdata;
+        int fd = socket(address->family, address->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK,
+                        address->protocol);
 
-        r->socket = socket(address->family, address->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK,
-                           address->protocol);
-        return r->socket;
+        (void)close_fd(r->socket);
+        r->socket = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 3);
+        if (r->socket < 0)
+                return close_fd(fd); /* CURL_SOCKET_BAD */
+        return fd;
 }
 
 /* CURLOPT_PREREQFUNCTION: connected, nothing sent yet. */
@@ -167,7 +180,6 @@ static int before_request(void *userdata, char *ip, char *local_ip, int port, in
         HttpRequest *r = userdata;
         struct ucred peer;
 
-        r->connected = true;
         if (kernel.peer_credentials(r->socket, &peer) < 0 || peer.pid != r->pid ||
             process_is_gone(r->pidfd)) {
                 r->wrong_peer = true;
