@@ -231,12 +231,12 @@ static void on_described(const VmmAnswer *answer, void *userdata) {
         const char *other;
 
         k->request = NULL;
-        if (answer->kind == VMM_BUSY && ++k->tries < ASK_TRIES &&
+        if (answer->kind == VMM_BUSY && !answer->api_server && ++k->tries < ASK_TRIES &&
             sd_event_add_time_relative(s->event, &k->again, CLOCK_MONOTONIC, ASK_AGAIN_USEC, 0,
                                        on_again, k) >= 0)
                 return;
         k->owner->asks_running--;
-        if (answer->kind == VMM_DONE) {
+        if (answer->kind == VMM_DONE || answer->api_server) {
                 bool known = discovery_is_announced(k->process, &other);
 
                 k->asked = ASK_ANSWERED;

@@ -84,6 +84,24 @@ static HttpOutcome outcome_of(const HttpRequest *r, CURLcode code, long status) 
         }
 }
 
+/* What a server said before it hung up may lie unread: curl gives up on the hang-up alone. */
+static void read_last_words(HttpRequest *r, HttpAnswer *answer) {
+        char text[512], *body;
+        ssize_t n = recv(r->socket, text, sizeof(text) - 1, MSG_DONTWAIT);
+        long status;
+
+        if (n <= 0)
+                return;
+        text[n] = '\0';
+        body = strstr(text, "\r\n\r\n");
+        if (!body || sscanf(text, "HTTP/1.1 %3ld", &status) != 1)
+                return;
+        answer->outcome = HTTP_ANSWERED;
+        answer->status = status;
+        r->size = strlen(body + 4);
+        memcpy(r->body, body + 4, r->size);
+}
+
 static void reap_finished(Http *http) {
         CURLMsg *message;
         int left;
@@ -99,6 +117,8 @@ static void reap_finished(Http *http) {
                 r = (HttpRequest *)private;
                 (void)curl_easy_getinfo(r->easy, CURLINFO_RESPONSE_CODE, &answer.status);
                 answer.outcome = outcome_of(r, message->data.result, answer.status);
+                if (answer.outcome == HTTP_HUNG_UP && r->size == 0)
+                        read_last_words(r, &answer);
                 r->body[r->size] = '\0';
                 answer.body = r->body;
                 answer.size = r->size;

@@ -13,6 +13,7 @@
 #include "vmm.h"
 
 #define CTRL_ALT_DEL "{\"action_type\":\"SendCtrlAltDel\"}"
+#define TOO_MANY "Too many open connections"
 #define QUEUE_FULL "i8042 internal buffer full"
 
 struct VmmRequest {
@@ -80,9 +81,14 @@ static void read_answer(const VmmRequest *r, const HttpAnswer *http, VmmAnswer *
                 set_text(ret, VMM_REFUSED, fault);
                 ret->queue_full = strstr(fault, QUEUE_FULL) != NULL;
         } else {
-                (void)snprintf(ret->text, sizeof(ret->text), "it %s (HTTP status %ld and no fault)",
-                               http->status == 503 ? "is busy" : "answered strangely", http->status);
+                (void)snprintf(ret->text, sizeof(ret->text),
+                               http->status == 503
+                                       ? "it is busy (HTTP status %ld): its ten API connections "
+                                         "are taken"
+                                       : "it answered HTTP status %ld and no fault",
+                               http->status);
                 ret->kind = http->status == 503 ? VMM_BUSY : VMM_UNREACHABLE;
+                ret->api_server = http->status == 503 && strstr(http->body, TOO_MANY);
         }
         json_object_put(object);
 }
