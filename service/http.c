@@ -2,7 +2,6 @@
 /* libcurl driven by the event loop. What a hostile server may try is named beside the option that
  * stops it; field facts are of libcurl 7.88 (Debian 12). */
 
-#include <curl/curl.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -13,18 +12,25 @@
 #include <sys/socket.h>
 
 #include "cleanup.h"
+#include "curl-library.h"
 #include "http.h"
 #include "kernel.h"
+#include "log.h"
 #include "process.h"
+#include "worker.h"
 
 #define CONNECT_TIMEOUT_MSEC 500L
 #define TOTAL_TIMEOUT_MSEC 2000L
 #define HEADERS_MAX 8192
 #define BODY_MAX 4096
 
+static CurlLibrary curl;
+
 struct HttpRequest {
         Http *http;
-        CURL *easy;
+        CURL *easy; /* NULL until libcurl is loaded */
+        int socket_fd;
+        const char *path, *body_to_send; /* constants */
         struct curl_slist *headers;
         HttpFunction function;
         void *userdata;
@@ -37,9 +43,20 @@ struct HttpRequest {
         LIST_ENTRY(HttpRequest) in_list;
 };
 
+/* The library is loaded on a worker; requests that come before are kept. */
+typedef struct LoadJob {
+        Job job; /* first */
+        Http *http;
+        CurlLibrary library;
+        const char *error;
+} LoadJob;
+
 struct Http {
         sd_event *event;
-        CURLM *multi;
+        Worker *worker;
+        LoadJob load;
+        bool loading;
+        CURLM *multi; /* NULL until it is loaded */
         sd_event_source *timer;
         LIST_HEAD(, HttpRequest) requests;
 };
@@ -47,10 +64,10 @@ struct Http {
 static void request_free(HttpRequest *r) {
         LIST_REMOVE(r, in_list);
         if (r->easy) {
-                (void)curl_multi_remove_handle(r->http->multi, r->easy);
-                curl_easy_cleanup(r->easy);
+                (void)curl.multi_remove_handle(r->http->multi, r->easy);
+                curl.easy_cleanup(r->easy);
         }
-        curl_slist_free_all(r->headers);
+        curl.slist_free_all(r->headers);
         (void)close_fd(r->socket);
         free(r);
 }
@@ -106,16 +123,16 @@ static void reap_finished(Http *http) {
         CURLMsg *message;
         int left;
 
-        while ((message = curl_multi_info_read(http->multi, &left))) {
+        while ((message = curl.multi_info_read(http->multi, &left))) {
                 HttpAnswer answer = {};
                 HttpRequest *r;
                 char *private;
 
                 if (message->msg != CURLMSG_DONE ||
-                    curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &private) != CURLE_OK)
+                    curl.easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &private) != CURLE_OK)
                         continue;
                 r = (HttpRequest *)private;
-                (void)curl_easy_getinfo(r->easy, CURLINFO_RESPONSE_CODE, &answer.status);
+                (void)curl.easy_getinfo(r->easy, CURLINFO_RESPONSE_CODE, &answer.status);
                 answer.outcome = outcome_of(r, message->data.result, answer.status);
                 if (answer.outcome == HTTP_HUNG_UP && r->size == 0)
                         read_last_words(r, &answer);
@@ -137,7 +154,7 @@ static int on_socket_ready(sd_event_source *source, int fd, uint32_t revents, vo
                 events |= CURL_CSELECT_OUT;
         if (revents & EPOLLERR)
                 events |= CURL_CSELECT_ERR;
-        (void)curl_multi_socket_action(http->multi, fd, events, &running);
+        (void)curl.multi_socket_action(http->multi, fd, events, &running);
         reap_finished(http);
         return 0;
 }
@@ -150,7 +167,7 @@ static int on_socket_changed(CURL *easy, curl_socket_t fd, int what, void *userd
                           (what & CURL_POLL_OUT ? EPOLLOUT : 0U);
 
         if (what == CURL_POLL_REMOVE) {
-                (void)curl_multi_assign(http->multi, fd, NULL);
+                (void)curl.multi_assign(http->multi, fd, NULL);
                 sd_event_source_disable_unref(source);
                 return 0;
         }
@@ -158,7 +175,7 @@ static int on_socket_changed(CURL *easy, curl_socket_t fd, int what, void *userd
                 return sd_event_source_set_io_events(source, events) < 0 ? -1 : 0;
         if (sd_event_add_io(http->event, &source, fd, events, on_socket_ready, http) < 0)
                 return -1;
-        (void)curl_multi_assign(http->multi, fd, source);
+        (void)curl.multi_assign(http->multi, fd, source);
         return 0;
 }
 
@@ -166,7 +183,7 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
         Http *http = userdata;
         int running;
 
-        (void)curl_multi_socket_action(http->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+        (void)curl.multi_socket_action(http->multi, CURL_SOCKET_TIMEOUT, 0, &running);
         reap_finished(http);
         return 0;
 }
@@ -234,15 +251,16 @@ static size_t on_body(char *data, size_t size, size_t n, void *userdata) {
 
 #define SET(option, value)                                    \
   do {                                                        \
-    if (curl_easy_setopt(r->easy, option, value) != CURLE_OK) \
+    if (curl.easy_setopt(r->easy, option, value) != CURLE_OK) \
       return -ENOMEM;                                         \
   } while (0)
 
-static int configure(HttpRequest *r, int socket_fd, const char *path, const char *body) {
+static int configure(HttpRequest *r) {
+        const char *body = r->body_to_send;
         char socket_path[32], url[128];
 
-        (void)snprintf(socket_path, sizeof(socket_path), "/proc/self/fd/%d", socket_fd);
-        (void)snprintf(url, sizeof(url), "http://localhost%s", path);
+        (void)snprintf(socket_path, sizeof(socket_path), "/proc/self/fd/%d", r->socket_fd);
+        (void)snprintf(url, sizeof(url), "http://localhost%s", r->path);
         SET(CURLOPT_URL, url);
         SET(CURLOPT_UNIX_SOCKET_PATH, socket_path);
         SET(CURLOPT_PRIVATE, r);
@@ -270,12 +288,69 @@ static int configure(HttpRequest *r, int socket_fd, const char *path, const char
         if (body) {
                 SET(CURLOPT_CUSTOMREQUEST, "PUT");
                 SET(CURLOPT_COPYPOSTFIELDS, body);
-                r->headers = curl_slist_append(NULL, "Content-Type: application/json");
-                if (!r->headers || !curl_slist_append(r->headers, "Expect:"))
+                r->headers = curl.slist_append(NULL, "Content-Type: application/json");
+                if (!r->headers || !curl.slist_append(r->headers, "Expect:"))
                         return -ENOMEM;
                 SET(CURLOPT_HTTPHEADER, r->headers);
         }
         return 0;
+}
+
+/* Hands the request to libcurl. Negative errno. */
+static int request_start(HttpRequest *r) {
+        int k;
+
+        r->easy = curl.easy_init();
+        k = r->easy ? configure(r) : -ENOMEM;
+        if (k >= 0 && curl.multi_add_handle(r->http->multi, r->easy) != CURLM_OK)
+                k = -ENOMEM;
+        return k;
+}
+
+static int multi_start(Http *http) {
+        http->multi = curl.multi_init();
+        if (!http->multi)
+                return -ENOMEM;
+        if (curl.multi_setopt(http->multi, CURLMOPT_SOCKETFUNCTION, on_socket_changed) != CURLM_OK ||
+            curl.multi_setopt(http->multi, CURLMOPT_SOCKETDATA, http) != CURLM_OK ||
+            curl.multi_setopt(http->multi, CURLMOPT_TIMERFUNCTION, on_timer_changed) != CURLM_OK ||
+            curl.multi_setopt(http->multi, CURLMOPT_TIMERDATA, http) != CURLM_OK)
+                return -EINVAL;
+        return 0;
+}
+
+static void load_run(Job *job, Netlink *nl) {
+        LoadJob *l = (LoadJob *)job;
+
+        l->error = curl_library_load(&l->library);
+}
+
+static void load_done(Job *job) {
+        Http *http = ((LoadJob *)job)->http;
+        HttpAnswer none = {.outcome = HTTP_NOT_THERE, .body = ""};
+        LIST_HEAD(, HttpRequest) kept = LIST_HEAD_INITIALIZER(kept);
+        HttpRequest *r;
+        bool loaded = false;
+
+        http->loading = false;
+        if (http->load.error)
+                log_message(LOG_ERR, "VMMs cannot be spoken to: %s", http->load.error);
+        else {
+                curl = http->load.library;
+                loaded = multi_start(http) >= 0;
+        }
+        while ((r = LIST_FIRST(&http->requests))) { /* turns them round: the oldest first */
+                LIST_REMOVE(r, in_list);
+                LIST_INSERT_HEAD(&kept, r, in_list);
+        }
+        while ((r = LIST_FIRST(&kept))) {
+                LIST_REMOVE(r, in_list);
+                LIST_INSERT_HEAD(&http->requests, r, in_list);
+                if (loaded && request_start(r) >= 0)
+                        continue;
+                r->function(&none, r->userdata);
+                request_free(r);
+        }
 }
 
 int http_request(Http *http, int socket_fd, pid_t pid, int pidfd, const char *path,
@@ -285,20 +360,29 @@ int http_request(Http *http, int socket_fd, pid_t pid, int pidfd, const char *pa
 
         if (!r)
                 return -ENOMEM;
-        r->http = http;
-        r->function = function;
-        r->userdata = userdata;
-        r->pid = pid;
-        r->pidfd = pidfd;
-        r->socket = -1;
+        *r = (HttpRequest){.http = http,
+                           .socket_fd = socket_fd,
+                           .path = path,
+                           .body_to_send = body,
+                           .function = function,
+                           .userdata = userdata,
+                           .pid = pid,
+                           .pidfd = pidfd,
+                           .socket = -1};
         LIST_INSERT_HEAD(&http->requests, r, in_list);
-        r->easy = curl_easy_init();
-        k = r->easy ? configure(r, socket_fd, path, body) : -ENOMEM;
-        if (k >= 0 && curl_multi_add_handle(http->multi, r->easy) != CURLM_OK)
-                k = -ENOMEM;
-        if (k < 0) {
-                request_free(r);
-                return k;
+        if (!http->multi) {
+                if (!http->loading) {
+                        http->loading = true;
+                        http->load = (LoadJob){.job = {.run = load_run, .done = load_done},
+                                               .http = http};
+                        worker_submit(http->worker, &http->load.job);
+                }
+        } else {
+                k = request_start(r);
+                if (k < 0) {
+                        request_free(r);
+                        return k;
+                }
         }
         *ret = r;
         return 0;
@@ -309,29 +393,18 @@ void http_cancel(HttpRequest *request) {
                 request_free(request);
 }
 
-int http_new(sd_event *event, Http **ret) {
-        Http *http;
+int http_new(sd_event *event, Worker *worker, Http **ret) {
+        Http *http = calloc(1, sizeof(*http));
         int r;
 
-        if (curl_global_init(CURL_GLOBAL_NOTHING) != CURLE_OK) /* no TLS: nothing of it is set up */
-                return -ENOMEM;
-        http = calloc(1, sizeof(*http));
         if (!http)
                 return -ENOMEM;
         LIST_INIT(&http->requests);
         http->event = sd_event_ref(event);
-        http->multi = curl_multi_init();
-        r = http->multi ? sd_event_add_time(event, &http->timer, CLOCK_MONOTONIC, 0, USEC_PER_MSEC,
-                                            on_timer, http)
-                        : -ENOMEM;
+        http->worker = worker;
+        r = sd_event_add_time(event, &http->timer, CLOCK_MONOTONIC, 0, USEC_PER_MSEC, on_timer, http);
         if (r >= 0)
                 r = sd_event_source_set_enabled(http->timer, SD_EVENT_OFF);
-        if (r >= 0 &&
-            (curl_multi_setopt(http->multi, CURLMOPT_SOCKETFUNCTION, on_socket_changed) != CURLM_OK ||
-             curl_multi_setopt(http->multi, CURLMOPT_SOCKETDATA, http) != CURLM_OK ||
-             curl_multi_setopt(http->multi, CURLMOPT_TIMERFUNCTION, on_timer_changed) != CURLM_OK ||
-             curl_multi_setopt(http->multi, CURLMOPT_TIMERDATA, http) != CURLM_OK))
-                r = -EINVAL;
         if (r < 0) {
                 http_free(http);
                 return r;
@@ -346,9 +419,11 @@ void http_free(Http *http) {
         while (!LIST_EMPTY(&http->requests))
                 request_free(LIST_FIRST(&http->requests));
         if (http->multi)
-                (void)curl_multi_cleanup(http->multi);
+                (void)curl.multi_cleanup(http->multi);
         sd_event_source_disable_unref(http->timer);
         sd_event_unref(http->event);
+        if (curl.global_cleanup)
+                curl.global_cleanup();
+        curl = (CurlLibrary){};
         free(http);
-        curl_global_cleanup();
 }

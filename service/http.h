@@ -9,6 +9,8 @@
 #include <sys/types.h>
 #include <systemd/sd-event.h>
 
+#include "worker.h"
+
 typedef struct Http Http;
 typedef struct HttpRequest HttpRequest;
 
@@ -31,11 +33,12 @@ typedef struct HttpAnswer {
 /* Called once, from the event loop; the request is gone after it. */
 typedef void (*HttpFunction)(const HttpAnswer *answer, void *userdata);
 
-int http_new(sd_event *event, Http **ret);
+/* worker: where libcurl is loaded, at the first request. */
+int http_new(sd_event *event, Worker *worker, Http **ret);
 void http_free(Http *http);
 
-/* socket_fd: O_PATH, stays the caller's and must stay open until function is called. body NULL:
- * GET. The peer must be process pid, whose pidfd says that it lives. */
+/* socket_fd: O_PATH, stays the caller's and must stay open until function is called; path and body are
+ * constants. body NULL: GET. The peer must be process pid, whose pidfd says that it lives. */
 int http_request(Http *http, int socket_fd, pid_t pid, int pidfd, const char *path,
                  const char *body, HttpFunction function, void *userdata, HttpRequest **ret);
 /* Forgets a request without a call of its function. */

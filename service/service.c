@@ -128,8 +128,6 @@ int service_new(sd_event *event, const char *config_file, Service **ret, char **
 
         r = process_table_new(event, &s->features, on_process_exited, s, &s->processes);
         if (r >= 0)
-                r = http_new(event, &s->http);
-        if (r >= 0)
                 r = peer_table_new(s);
         if (r >= 0)
                 r = call_table_new(s);
@@ -139,6 +137,8 @@ int service_new(sd_event *event, const char *config_file, Service **ret, char **
                 r = worker_new(event, "link-writer", &s->link_worker);
         if (r >= 0)
                 r = worker_new(event, "file-reader", &s->file_worker);
+        if (r >= 0)
+                r = http_new(event, s->file_worker, &s->http);
         if (r >= 0)
                 r = tap_reaper_new(event, on_batch, s, &s->reaper);
         if (r < 0) {
