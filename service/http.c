@@ -67,7 +67,8 @@ static void request_free(HttpRequest *r) {
                 (void)curl.multi_remove_handle(r->http->multi, r->easy);
                 curl.easy_cleanup(r->easy);
         }
-        curl.slist_free_all(r->headers);
+        if (r->headers)
+                curl.slist_free_all(r->headers);
         (void)close_fd(r->socket);
         free(r);
 }

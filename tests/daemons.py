@@ -272,6 +272,6 @@ class Service:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     def private_memory(self):
-        """Bytes that nobody else shares."""
+        """Bytes that nobody else can share: clean pages of a file come and go with its other users."""
         lines = Path(f"/proc/{self.pid}/smaps_rollup").read_text().splitlines()
-        return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_"))
+        return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_Dirty"))

@@ -184,7 +184,7 @@ def test_a_parked_wait_is_no_call(service, alice, vmm):
 
 def test_subscribers_that_come_and_go(service, bus, vmm, alice):
     vmm(alice, "web")
-    alice.ping()
+    alice.do("ListProcesses")  # the VMM is known, and the HTTP library loaded
     baseline = service.descriptors()
     for _ in range(50):
         other = Client(bus, "alice")

@@ -293,6 +293,18 @@ def foreign_socket(kind, alice, bob, vmm):
         os.symlink(vmm(bob, "trap").sock, mine)
     elif kind == "a symlink to her own":
         os.symlink(vmm(alice, "own").sock, mine)
+    elif kind == "a relative symlink":
+        os.symlink(f"../{bob.uid}/trap.sock", mine)
+        vmm(bob, "trap")
+    elif kind == "a relative symlink to her own":
+        vmm(alice, "own")
+        os.symlink("own.sock", mine)
+    elif kind == "a symlink in the middle to her own":
+        (alice.directory / "sub").mkdir()
+        os.chown(alice.directory / "sub", alice.uid, alice.account.gid)
+        os.symlink("sub", alice.directory / "middle")
+        vmm(alice, str(alice.directory / "sub" / "own.sock"))
+        return str(alice.directory / "middle" / "own.sock")
     elif kind == "a symlink in the middle":
         vmm(bob, "trap")
         os.symlink(bob.directory, alice.directory / "middle")
@@ -307,6 +319,7 @@ def foreign_socket(kind, alice, bob, vmm):
 @every_path_method
 @pytest.mark.parametrize("kind", ["a root VMM", "a root VMM, the inode hers", "her VMM, the inode root's", "bob's VMM, the inode hers",
                                   "bob's VMM", "in bob's directory", "her VMM in bob's directory", "a symlink", "a symlink to her own",
+                                  "a relative symlink", "a relative symlink to her own", "a symlink in the middle to her own",
                                   "a symlink in the middle", "a hard link", "a hard link to her own"])  # fmt: skip
 def test_a_socket_that_is_not_all_hers(service, alice, bob, vmm, method, kind):
     """Hostile cases 11 and 13."""

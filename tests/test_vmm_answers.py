@@ -95,6 +95,8 @@ def test_a_proxy_in_the_environment(make_service, client, web):
 
 def test_a_huge_body(service, alice, vmm):
     """Hostile case 27: ten megabytes."""
+    good = vmm(alice, "good", "--standin-ignore-ctrl-alt-del")
+    alice.do("SendCtrlAltDel", good.sock)  # the first one loads the HTTP library
     vm = vmm(alice, "web", "--standin-huge-body")
     before = service.private_memory()
     with refused("VmmUnreachable", "VmmRefused") as error:
