@@ -202,6 +202,10 @@ int call_authorize(Call *call, const char *action, const Details *details, sd_bu
         }
         a->action = action;
         a->details = *details;
+        if (details->bridge) {
+                (void)snprintf(a->bridge, sizeof(a->bridge), "%s", details->bridge);
+                a->details.bridge = a->bridge;
+        }
         a->question = TAKE_PTR(question);
         if (call->user->polkit_running >= call->service->config->max_polkit_per_user) {
                 a->state = AUTHORIZATION_QUEUED;

@@ -56,7 +56,8 @@ typedef struct Authorization {
         bool needed; /* the call is of a kind that the log wants */
         const char *action;
         char *question;  /* action and details, to compare */
-        Details details; /* strings are the message's */
+        Details details; /* tap and api_sock are the message's, bridge the next line's */
+        char bridge[16]; /* IFNAMSIZ: a reload may free the configuration's */
         char cancellation_id[24];
         sd_bus_slot *slot;
 } Authorization;

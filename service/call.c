@@ -106,7 +106,6 @@ int call_begin(Service *s, sd_bus_message *m, CallKind kind, Call **ret, sd_bus_
         const char *sender = sd_bus_message_get_sender(m);
         Failure f;
         Call *call;
-        int r;
 
         LIST_FOREACH(call, &s->calls->buckets[bucket_of(m)], in_bucket)
                 if (call->message == m)
@@ -137,11 +136,8 @@ int call_begin(Service *s, sd_bus_message *m, CallKind kind, Call **ret, sd_bus_
                 return call_park(call);
         if (!call->user) {
                 call->user = user_ref(call->peer->user);
-                r = check_caller(call, &f);
-                if (r < 0) {
-                        call_fail(call, error, &f);
-                        return errors_to_bus(error, &f);
-                }
+                if (check_caller(call, &f) < 0)
+                        return call_fail(call, error, &f);
         }
         if (!call->counted) {
                 if (count_call(call, &f) < 0)

@@ -555,6 +555,13 @@ static void watch_all(Service *s) {
                 (void)closedir(stream);
 }
 
+void discovery_reload(Service *s) {
+        s->discovery->root_inotify = sd_event_source_disable_unref(s->discovery->root_inotify);
+        while (!LIST_EMPTY(&s->discovery->directories))
+                directory_free(LIST_FIRST(&s->discovery->directories));
+        discovery_follow_subscribers(s);
+}
+
 void discovery_follow_subscribers(Service *s) {
         UidDirectory *d, *next;
         bool any = false;

@@ -52,6 +52,8 @@ void discovery_owners_changed(Service *service);
 
 /* Starts or stops watching directories, as there are subscribers. */
 void discovery_follow_subscribers(Service *service);
+/* The runtime directory may be another. */
+void discovery_reload(Service *service);
 void discovery_send_snapshot(Peer *peer);
 
 /* Looks through the directories of uid (UID_NONE: of everybody), asks what is new there, and calls

@@ -10,7 +10,7 @@
 #include "failure.h"
 #include "validate.h"
 
-static void set_text(Failure *f, FailureKind kind, const char *format, va_list ap) {
+static void _printf_(3, 0) set_text(Failure *f, FailureKind kind, const char *format, va_list ap) {
         char raw[sizeof(f->text)];
 
         f->kind = kind;

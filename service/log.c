@@ -14,8 +14,8 @@
 #include "log.h"
 #include "validate.h"
 
-#define MESSAGE_ACTION_DONE "d3a2f2ab7bd14cf5a39d0fb2ab6f0b2c"
-#define MESSAGE_ACTION_FAILED "9f0b6c1f3f0d4a6fb1f1b6a1f6f3f0aa"
+#define MESSAGE_ACTION_DONE "8fd5c707a9614dfab28af29c840c8cbe"
+#define MESSAGE_ACTION_FAILED "a6bcc8a0da54430fa4fbdd9c6634928d"
 
 static bool to_journal;
 

@@ -256,7 +256,7 @@ void service_reload(Service *s) {
                 config_free(s->config);
                 s->config = config;
                 make_runtime_dir(config);
-                discovery_follow_subscribers(s);
+                discovery_reload(s);
                 interface_properties_changed(s);
                 log_message(LOG_INFO, "The configuration was reloaded");
         }

@@ -75,10 +75,14 @@ def web():
 
 @pytest.mark.parametrize("target", ["file:///etc/shadow", "web", "gopher://127.0.0.1:1/"])
 def test_redirects_are_not_followed(service, alice, vmm, web, target):
-    """Hostile case 26."""
-    vm = vmm(alice, "web", f"--standin-redirect={web if target == 'web' else target}")
+    """Hostile case 26: one request, and no other to anybody."""
+    ensure_directory(alice.account)
+    log = alice.directory / "requests.log"
+    vm = vmm(alice, "web", f"--standin-redirect={web if target == 'web' else target}", f"--standin-log={log}")
     with refused("VmmUnreachable", "VmmRefused"):
         timed(alice, "SendCtrlAltDel", vm.sock)
+    eventually(lambda: log.exists() and log.read_text(), 5, "a line in the log")
+    assert len([line for line in log.read_text().splitlines() if not line.startswith("0 bytes")]) == 1
 
 
 def test_a_proxy_in_the_environment(make_service, client, web):

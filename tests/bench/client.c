@@ -3,9 +3,9 @@
  * effective uid with which a connection was opened. */
 
 #include <errno.h>
-#include <signal.h>
 #include <grp.h>
 #include <pwd.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -90,8 +90,8 @@ static double create_ms(sd_bus *bus, const char *name) {
 }
 
 static double sudo_create_ms(Bench *b, const char *name) {
-        const char *const add[] = {"sudo", "ip", "tuntap", "add", "dev", name, "mode", "tap", "user",
-                                   b->caller.name, NULL};
+        const char *const add[] = {"sudo", "ip",  "tuntap", "add",          "dev", name,
+                                   "mode", "tap", "user",   b->caller.name, NULL};
         const char *const master[] = {"sudo", "ip", "link", "set", name, "master", "br-fc", NULL};
         const char *const up[] = {"sudo", "ip", "link", "set", name, "up", NULL};
         const char *const bridge[] = {"sudo", "ip", "link", "set", "br-fc", "up", NULL};
@@ -100,57 +100,65 @@ static double sudo_create_ms(Bench *b, const char *name) {
                run_ms(&b->caller, bridge);
 }
 
+static double bare_step(Bench *b) {
+        double ms = bare_create_ms(b, "fcbare");
+
+        settle(b);
+        return ms;
+}
+
+static double user_step(Bench *b) {
+        return create_ms(b->as_caller, "fcnew");
+}
+
+static double root_step(Bench *b) {
+        return create_ms(b->as_root, "fcroot");
+}
+
+static double sudo_step(Bench *b) {
+        double ms = sudo_create_ms(b, "fcsudo");
+
+        settle(b);
+        return ms;
+}
+
 void bench_create(Bench *b) {
+        enum {
+                PING,
+                POLKIT_CHECK,
+                BARE,
+                USER,
+                ROOT,
+                SUDO,
+                STEPS
+        };
+        static double (*const steps[STEPS])(Bench * b) = {ping_ms,   polkit_ms, bare_step,
+                                                          user_step, root_step, sudo_step};
         static const char *const names[] = {"fcbare", "fcnew", "fcroot", "fcsudo"};
-        Samples ping = {}, polkit = {}, bare = {}, floor = {}, new = {}, root = {}, sudo = {};
+        Samples s[STEPS] = {}, floor = {};
         const unsigned warm = 10;
 
         for (unsigned i = 0; i < b->rounds + warm; i++) {
-                double t[6];
+                double t[STEPS] = {};
 
                 /* each comes first in turn, so that none has the others' wake for itself */
-                for (unsigned k = 0; k < 6; k++)
-                        switch ((i + k) % 6) {
-                        case 0:
-                                t[0] = ping_ms(b);
-                                break;
-                        case 1:
-                                t[1] = polkit_ms(b);
-                                break;
-                        case 2:
-                                t[2] = bare_create_ms(b, "fcbare");
-                                settle(b);
-                                break;
-                        case 3:
-                                t[3] = create_ms(b->as_caller, "fcnew");
-                                break;
-                        case 4:
-                                t[4] = create_ms(b->as_root, "fcroot");
-                                break;
-                        case 5:
-                                t[5] = sudo_create_ms(b, "fcsudo");
-                                settle(b);
-                                break;
-                        }
-                if (i >= warm) {
-                        samples_add(&ping, t[0]);
-                        samples_add(&polkit, t[1]);
-                        samples_add(&bare, t[2]);
-                        samples_add(&floor, t[0] + t[1] + t[2]);
-                        samples_add(&new, t[3]);
-                        samples_add(&root, t[4]);
-                        samples_add(&sudo, t[5]);
-                }
+                for (unsigned k = 0; k < STEPS; k++)
+                        t[(i + k) % STEPS] = steps[(i + k) % STEPS](b);
                 delete_links(b, names, 4);
+                if (i < warm)
+                        continue;
+                for (unsigned k = 0; k < STEPS; k++)
+                        samples_add(&s[k], t[k]);
+                samples_add(&floor, t[PING] + t[POLKIT_CHECK] + t[BARE]);
         }
         table_section("Creating a tap");
-        table_row("bus round trip (Peer.Ping)", &ping, NULL, NULL, GOAL_NONE, 0);
-        table_row("one polkit check", &polkit, NULL, NULL, GOAL_NONE, 0);
-        table_row("bare kernel calls", &bare, NULL, NULL, GOAL_NONE, 0);
-        table_row("CreateTap, user", &new, "floor: these three", &floor, GOAL_AT_MOST, 1.25);
-        table_row("CreateTap, user", &new, "sudo ip, 4 commands", &sudo, GOAL_FASTER, 0);
-        table_row("CreateTap, root, no polkit", &root, "sudo ip, 4 commands", &sudo, GOAL_FASTER,
-                  30);
+        table_row("bus round trip (Peer.Ping)", &s[PING], NULL, NULL, GOAL_NONE, 0);
+        table_row("one polkit check", &s[POLKIT_CHECK], NULL, NULL, GOAL_NONE, 0);
+        table_row("bare kernel calls", &s[BARE], NULL, NULL, GOAL_NONE, 0);
+        table_row("CreateTap, user", &s[USER], "floor: these three", &floor, GOAL_AT_MOST, 1.25);
+        table_row("CreateTap, user", &s[USER], "sudo ip, 4 commands", &s[SUDO], GOAL_FASTER, 0);
+        table_row("CreateTap, root, no polkit", &s[ROOT], "sudo ip, 4 commands", &s[SUDO],
+                  GOAL_FASTER, 30);
 }
 
 /* --- over an old one --- */
@@ -324,8 +332,8 @@ static void row_beside_deletes(Bench *b, const char *what, sd_bus *bus, const ch
         Samples idle = {}, busy = {};
 
         for (unsigned i = 0; i < b->rounds; i++) {
-                samples_add(&idle, sock ? call_ms(bus, NULL, "FindPID", "s", sock)
-                                        : create_ms(bus, name));
+                samples_add(&idle,
+                            sock ? call_ms(bus, NULL, "FindPID", "s", sock) : create_ms(bus, name));
                 if (!sock)
                         delete_links(b, &name, 1);
         }

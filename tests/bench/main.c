@@ -57,12 +57,9 @@ int main(int argc, char *argv[]) {
                 const char *name;
                 void (*run)(Bench *b);
         } benches[] = {
-                {"create", bench_create},
-                {"replace", bench_replace},
-                {"delete", bench_delete},
-                {"find", bench_find},
-                {"exit", bench_exit},
-                {"beside", bench_beside_deletes},
+                {"create", bench_create}, {"replace", bench_replace},
+                {"delete", bench_delete}, {"find", bench_find},
+                {"exit", bench_exit},     {"beside", bench_beside_deletes},
         };
         struct utsname host;
         double load = 0;
@@ -83,8 +80,10 @@ int main(int argc, char *argv[]) {
         b.service_pid = find_service(b.as_root);
         (void)uname(&host);
         (void)getloadavg(&load, 1);
-        (void)printf("fcprocd " FCPROC_VERSION ", Linux %s, %ld CPUs, load %.1f at the start; %u rounds; %s calls\n\n",
+        (void)printf("fcprocd " FCPROC_VERSION
+                     ", Linux %s, %ld CPUs, load %.1f at the start; %u rounds; %s calls\n\n",
                      host.release, sysconf(_SC_NPROCESSORS_ONLN), load, b.rounds, b.caller.name);
+        (void)fflush(stdout);
 
         double idle = private_bytes(b.service_pid);
 

@@ -102,8 +102,8 @@ void bench_exit(Bench *b) {
 
                 e.pid = fork_sleeper(&b->caller);
                 e.pidfd = must(pidfd_open(e.pid, 0), "pidfd_open");
-                call_ms(b->as_caller, NULL, "WatchExit", "usta{sv}", (uint32_t)e.pid, "", UINT64_MAX,
-                        0);
+                call_ms(b->as_caller, NULL, "WatchExit", "usta{sv}", (uint32_t)e.pid, "",
+                        UINT64_MAX, 0);
                 if (pthread_create(&parent, NULL, parent_main, &e) != 0 ||
                     pthread_create(&poller, NULL, poller_main, &e) != 0)
                         die("threads", -EAGAIN);
@@ -127,8 +127,8 @@ void bench_exit(Bench *b) {
         table_section("An exit, from the kill(2) that caused it");
         table_row("ProcessExited has arrived", &signal_after_kill, "a poll each 100 ms",
                   &poll_after_kill, GOAL_FASTER, 200);
-        table_row("… from when its parent's pidfd said so", &signal_after_end, NULL, NULL, GOAL_NONE,
-                  0);
+        table_row("… from when its parent's pidfd said so", &signal_after_end, NULL, NULL,
+                  GOAL_NONE, 0);
 }
 
 /* --- memory --- */
@@ -164,8 +164,8 @@ void bench_memory_of_watches(Bench *b) {
         before = private_bytes(b->service_pid);
         for (unsigned i = 0; i < CROWD; i++)
                 call_ms(bus, NULL, "WatchExit", "usta{sv}", (uint32_t)crowd[i], "", UINT64_MAX, 0);
-        table_bytes("a watch (1,000 WatchExit on 1,000)", (private_bytes(b->service_pid) - before) / CROWD,
-                    1024);
+        table_bytes("a watch (1,000 WatchExit on 1,000)",
+                    (private_bytes(b->service_pid) - before) / CROWD, 1024);
         for (unsigned i = 0; i < CROWD; i++) {
                 (void)kill(crowd[i], SIGKILL);
                 (void)waitpid(crowd[i], NULL, 0);

@@ -65,7 +65,7 @@ void table_row(const char *what, Samples *s, const char *beside_name, Samples *b
 
                 ratio = faster ? other / p50 : p50 / other;
                 (void)printf("   %-20s %9.3f %8.2f%s", beside_name, other, ratio, faster ? "x" : " ");
-                if (goal != GOAL_NONE)
+                if (goal != GOAL_NONE && value > 0)
                         (void)printf(" %s%7.2f  %s", faster ? ">=" : "<=", value,
                                      (faster ? ratio >= value : ratio <= value) ? "yes" : "NO");
         }
