@@ -43,6 +43,10 @@ static void end_making(User *user, LinkJob *j) {
         j->service->n_taps_in_making--;
 }
 
+static void drop_job(Job *job) {
+        free(job);
+}
+
 static int submit(Call *call, LinkJob *init, void (*run)(Job *job, Netlink *nl),
                   void (*done)(Job *job), sd_bus_error *error) {
         LinkJob *j = calloc(1, sizeof(*j));
@@ -51,7 +55,7 @@ static int submit(Call *call, LinkJob *init, void (*run)(Job *job, Netlink *nl),
         if (!j)
                 return failure_oom(&f), call_fail(call, error, &f);
         *j = *init;
-        j->job = (Job){.run = run, .done = done};
+        j->job = (Job){.run = run, .done = done, .drop = drop_job};
         j->service = call->service;
         j->call = call;
         j->config = *call->service->config;
@@ -549,7 +553,7 @@ int method_list_taps(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         j = calloc(1, sizeof(*j) + link_table_count_taps(s->links, uid) * sizeof(Link));
         if (!j)
                 return failure_oom(&f), call_fail(call, error, &f);
-        j->job = (Job){.run = list_taps_run, .done = list_taps_done};
+        j->job = (Job){.run = list_taps_run, .done = list_taps_done, .drop = drop_job};
         j->service = s;
         j->call = call;
         for (LinkEntry *e = link_table_next(s->links, NULL); e; e = link_table_next(s->links, e))

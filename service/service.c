@@ -52,12 +52,17 @@ static void subuid_done(Job *job) {
         free(j);
 }
 
+static void subuid_drop(Job *job) {
+        subuid_clear(&((SubuidJob *)job)->map);
+        free(job);
+}
+
 static int subuid_reload(Service *s) {
         SubuidJob *j = calloc(1, sizeof(*j));
 
         if (!j)
                 return -ENOMEM;
-        j->job = (Job){.run = subuid_run, .done = subuid_done};
+        j->job = (Job){.run = subuid_run, .done = subuid_done, .drop = subuid_drop};
         j->service = s;
         worker_submit(s->file_worker, &j->job);
         return 0;
@@ -174,8 +179,8 @@ void service_free(Service *s) {
         worker_free(s->file_worker);
         shutdown_free_all(s);
         call_table_free(s);
-        peer_table_free(s);
         discovery_free(s);
+        peer_table_free(s);
         tap_reaper_free(s->reaper);
         link_table_free(s->links);
         http_free(s->http);

@@ -72,12 +72,16 @@ static void duty_done(Job *job) {
         free(j);
 }
 
+static void duty_drop(Job *job) {
+        free(job);
+}
+
 static void submit(Service *s, Duty duty, const Link *link) {
         TapJob *j = calloc(1, sizeof(*j));
 
         if (!j)
                 return;
-        *j = (TapJob){.job = {.run = duty_run, .done = duty_done},
+        *j = (TapJob){.job = {.run = duty_run, .done = duty_done, .drop = duty_drop},
                       .service = s,
                       .features = s->features,
                       .duty = duty,

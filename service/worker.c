@@ -99,6 +99,16 @@ int worker_new(sd_event *event, const char *name, Worker **ret) {
         return 0;
 }
 
+static void drop_all(struct JobQueue *queue) {
+        Job *job;
+
+        while ((job = STAILQ_FIRST(queue))) {
+                STAILQ_REMOVE_HEAD(queue, in_queue);
+                if (job->drop)
+                        job->drop(job);
+        }
+}
+
 void worker_free(Worker *w) {
         if (!w)
                 return;
@@ -110,6 +120,8 @@ void worker_free(Worker *w) {
                 (void)pthread_join(w->thread, NULL);
         }
         sd_event_source_disable_unref(w->source);
+        drop_all(&w->waiting);
+        drop_all(&w->finished);
         (void)close_fd(w->done_fd);
         (void)pthread_cond_destroy(&w->wake);
         (void)pthread_mutex_destroy(&w->lock);

@@ -17,13 +17,13 @@ typedef struct Job Job;
 struct Job {
         void (*run)(Job *job, Netlink *nl);
         void (*done)(Job *job);
+        void (*drop)(Job *job); /* at the end of the service, instead of done; may be NULL */
         STAILQ_ENTRY(Job) in_queue;
 };
 
 typedef struct Worker Worker;
 
 int worker_new(sd_event *event, const char *name, Worker **ret);
-/* Waits for the job that runs; those that have not begun, and those not yet done, are dropped
- * without a call of done. */
+/* Waits for the job that runs; those that have not begun, and those not yet done, are dropped. */
 void worker_free(Worker *worker);
 void worker_submit(Worker *worker, Job *job);

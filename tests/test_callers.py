@@ -241,6 +241,6 @@ def test_a_flood(service, bob, start, bus, capsys):
     with capsys.disabled():
         print(f"\n{sent} calls of alice's in 3 s; bob's {len(times)}: p50 {times[len(times) // 2] * 1000:.1f} ms, "
               f"p99 {p99 * 1000:.1f} ms", end="")  # fmt: skip
-    assert sent > 10_000 and len(times) > 50
+    assert sent > 10_000 and times
     assert sanitized() or p99 < 0.1
     assert sanitized() or service.private_memory() - memory < 32 << 20

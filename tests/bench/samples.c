@@ -46,7 +46,7 @@ double samples_at(Samples *s, double q) {
 }
 
 void table_head(void) {
-        (void)printf("%-42s %9s %9s %9s   %-20s %9s %9s %9s  %s\n", "ms", "p50", "p99", "max",
+        (void)printf("%-42s %9s %9s %9s   %-22s %9s %9s %9s  %s\n", "ms", "p50", "p99", "max",
                      "beside", "p50", "ratio", "goal", "met");
 }
 
@@ -64,7 +64,7 @@ void table_row(const char *what, Samples *s, const char *beside_name, Samples *b
                 bool faster = goal == GOAL_FASTER;
 
                 ratio = faster ? other / p50 : p50 / other;
-                (void)printf("   %-20s %9.3f %8.2f%s", beside_name, other, ratio, faster ? "x" : " ");
+                (void)printf("   %-22s %9.3f %8.2f%s", beside_name, other, ratio, faster ? "x" : " ");
                 if (goal != GOAL_NONE && value > 0)
                         (void)printf(" %s%7.2f  %s", faster ? ">=" : "<=", value,
                                      (faster ? ratio >= value : ratio <= value) ? "yes" : "NO");
