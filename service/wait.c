@@ -129,7 +129,8 @@ void wait_process_exited(Service *s, Process *process) {
         unsigned long stamp = events_new_stamp();
         const char *known = "";
         uid_t owner = process->uid == UID_NONE ? UID_NONE : subuid_owner(&s->subuids, process->uid);
-        bool announced = discovery_is_announced(process, &known);
+        /* what was found to be a VMM, and what somebody waits for: it was proven one */
+        bool told = discovery_is_announced(process, &known) || !LIST_EMPTY(&process->watches);
         Watch *watch;
 
         LIST_FOREACH(watch, &process->watches, in_process) {
@@ -138,10 +139,12 @@ void wait_process_exited(Service *s, Process *process) {
                 if (watch->on_exit != on_exit_of_process || w->peer->stamp == stamp)
                         continue;
                 w->peer->stamp = stamp;
+                if (!*known)
+                        known = w->api_sock;
                 events_send_exited(w->peer, process->pid, owner, *w->api_sock ? w->api_sock : known,
                                    &process->exit, process->pidfd_inode);
         }
-        if (announced)
+        if (told)
                 for (Peer *p = peer_next(s, NULL); p; p = peer_next(s, p))
                         if (p->stamp != stamp && events_may_see(p, owner))
                                 events_send_exited(p, process->pid, owner, known, &process->exit,
