@@ -54,26 +54,6 @@ void call_set_object(Call *call, const char *format, ...) {
         text_make_printable(raw, call->object, sizeof(call->object));
 }
 
-int user_begin_wait(Service *s, User *u, Failure *f) {
-        if (s->n_waits >= s->config->max_waits)
-                return failure_set(f, FAILURE_LIMITS_EXCEEDED,
-                                   "All users together have %u waits, which is the limit (max_waits); try later",
-                                   s->n_waits);
-        if (u->uid != 0 && u->waits >= s->config->max_waits_per_user)
-                return failure_set(f, FAILURE_LIMITS_EXCEEDED,
-                                   "uid %u has %u waits, which is the limit (max_waits_per_user); end some with "
-                                   "CancelWait",
-                                   u->uid, u->waits);
-        u->waits++;
-        s->n_waits++;
-        return 0;
-}
-
-void user_end_wait(Service *s, User *u) {
-        u->waits--;
-        s->n_waits--;
-}
-
 static int count_call(Call *call, Failure *f) {
         User *u = call->user;
 

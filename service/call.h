@@ -91,6 +91,3 @@ void calls_of_peer_resume(Peer *peer);
 void calls_resume_after_reap(Service *service);
 /* Calls wait until the first reading of /etc/subuid. */
 void calls_resume_all_unknown(Service *service);
-
-int user_begin_wait(Service *service, User *user, Failure *f);
-void user_end_wait(Service *service, User *user);

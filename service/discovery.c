@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Which VMMs there are.
  *
- * A socket under the roots may be anybody's agent or a VMM's vsock end; what it is is asked once,
- * with GET /, of the process that listens. What answers is a VMM until that process ends. Asking
- * costs a connection and memory, so a user's sockets are asked four at a time, and what users can
- * make happen here (files appearing, processes listening) is bounded for each of them. */
+ * The directories are read on a worker; what they hold is looked at on the loop, pinned, like a path
+ * from a caller. What users can make happen here (files appearing, one scan after the other) is
+ * bounded for each of them. */
 
 #include <dirent.h>
 #include <errno.h>
@@ -23,10 +22,6 @@
 #include "validate.h"
 #include "worker.h"
 
-#define BUCKETS 1024
-#define ASKS_PER_OWNER 4
-#define ASK_TRIES 5
-#define ASK_AGAIN_USEC (200 * USEC_PER_MSEC)
 #define SCAN_PATIENCE_USEC (2500 * USEC_PER_MSEC)
 #define CANDIDATES_MAX 64
 #define LATER_USEC (250 * USEC_PER_MSEC)
@@ -69,231 +64,24 @@ typedef struct UidDirectory {
 } UidDirectory;
 
 struct Discovery {
-        LIST_HEAD(, KnownSocket) buckets[BUCKETS];
         LIST_HEAD(, Scan) scans;
         LIST_HEAD(, UidDirectory) directories;
         sd_event_source *root_inotify;
 };
 
-static void ask_next(Service *s, User *owner);
-static void scans_check(Service *s);
-
-/* --- what is known --- */
-
-static bool is_asking(const KnownSocket *k) {
-        return k->asked == ASK_QUEUED || k->asked == ASK_RUNNING;
-}
-
-static void known_free(KnownSocket *k) {
-        Service *s = k->service;
-        User *owner = k->owner;
-        bool was_running = k->asked == ASK_RUNNING;
-
-        if (k->asked == ASK_QUEUED)
-                TAILQ_REMOVE(&owner->ask_queue, k, in_ask_queue);
-        vmm_request_cancel(k->request);
-        sd_event_source_disable_unref(k->again);
-        LIST_REMOVE(k, in_bucket);
-        LIST_REMOVE(k, in_process);
-        process_unref(k->process);
-        (void)close_fd(k->fd);
-        owner->known_sockets--;
-        free(k->path);
-        free(k);
-        if (was_running) {
-                owner->asks_running--;
-                ask_next(s, owner);
-        }
-        user_unref(owner);
-}
-
-static KnownSocket *known_find(Service *s, dev_t device, ino_t inode) {
-        KnownSocket *k;
-
-        LIST_FOREACH(k, &s->discovery->buckets[inode % BUCKETS], in_bucket)
-                if (k->inode == inode && k->device == device)
-                        return k;
-        return NULL;
-}
-
-static KnownSocket *known_get(Service *s, const char *path, const ApiSocket *socket,
-                              Process *process) {
-        KnownSocket *k = known_find(s, socket->device, socket->inode);
-        User *owner;
-
-        if (k && k->process == process)
-                return k;
-        if (k)
-                known_free(k); /* another process has called listen on it */
-        if (socket->owner == UID_NONE || user_get(s, socket->owner, &owner) < 0)
-                return NULL;
-        if (owner->known_sockets >= s->config->max_waits_per_user || !(k = calloc(1, sizeof(*k)))) {
-                user_unref(owner);
-                return NULL;
-        }
-        *k = (KnownSocket){.service = s,
-                           .path = strdup(path),
-                           .fd = fcntl(socket->fd, F_DUPFD_CLOEXEC, 3),
-                           .device = socket->device,
-                           .inode = socket->inode,
-                           .process = process_ref(process),
-                           .owner = owner};
-        owner->known_sockets++;
-        LIST_INSERT_HEAD(&s->discovery->buckets[k->inode % BUCKETS], k, in_bucket);
-        LIST_INSERT_HEAD(&process->sockets, k, in_process);
-        if (!k->path || k->fd < 0) {
-                known_free(k);
-                return NULL;
-        }
-        return k;
-}
-
-void discovery_remember(Service *s, const char *path, const ApiSocket *socket, Process *process) {
-        (void)known_get(s, path, socket, process);
-}
-
-Process *discovery_recall(Service *s, dev_t device, ino_t inode) {
-        KnownSocket *k = known_find(s, device, inode);
-        uid_t uid;
-
-        return k && process_read_uid(k->process, &uid) >= 0 ? process_ref(k->process) : NULL;
-}
-
-bool discovery_is_announced(const Process *process, const char **ret_path) {
-        KnownSocket *k;
-
-        LIST_FOREACH(k, &process->sockets, in_process)
-                if (k->asked == ASK_ANSWERED) {
-                        *ret_path = k->path;
-                        return true;
-                }
-        return false;
-}
-
-void discovery_process_gone(Process *process) {
-        Service *s = NULL;
-
-        while (!LIST_EMPTY(&process->sockets)) {
-                s = LIST_FIRST(&process->sockets)->service;
-                known_free(LIST_FIRST(&process->sockets));
-        }
-        if (s)
-                scans_check(s);
-}
-
-void discovery_owners_changed(Service *s) {
-        for (unsigned i = 0; i < BUCKETS; i++) {
-                KnownSocket *k, *next;
-
-                for (k = LIST_FIRST(&s->discovery->buckets[i]); k; k = next) {
-                        next = LIST_NEXT(k, in_bucket);
-                        if (subuid_owner(&s->subuids, k->process->uid) != k->owner->uid)
-                                known_free(k);
-                }
-        }
-        discovery_follow_subscribers(s);
-}
-
-int discovery_for_each(Service *s, uid_t uid, VmmFoundFunction function, void *userdata) {
-        for (unsigned i = 0; i < BUCKETS; i++) {
-                KnownSocket *k;
-
-                LIST_FOREACH(k, &s->discovery->buckets[i], in_bucket) {
-                        int r;
-
-                        if (k->asked != ASK_ANSWERED || (uid != UID_NONE && k->owner->uid != uid) ||
-                            k->process->exited || process_is_gone(k->process->pidfd))
-                                continue;
-                        r = function(k, userdata);
-                        if (r < 0)
-                                return r;
-                }
-        }
-        return 0;
-}
-
-/* --- asking what they are --- */
-
-static int on_again(sd_event_source *source, uint64_t usec, void *userdata) {
-        KnownSocket *k = userdata;
-
-        k->again = sd_event_source_disable_unref(k->again);
-        k->asked = ASK_QUEUED;
-        k->owner->asks_running--;
-        TAILQ_INSERT_TAIL(&k->owner->ask_queue, k, in_ask_queue);
-        ask_next(k->service, k->owner);
-        return 0;
-}
-
-static void on_described(const VmmAnswer *answer, void *userdata) {
-        KnownSocket *k = userdata;
-        Service *s = k->service;
-        const char *other;
-
-        k->request = NULL;
-        if (answer->kind == VMM_BUSY && !answer->api_server && ++k->tries < ASK_TRIES &&
-            sd_event_add_time_relative(s->event, &k->again, CLOCK_MONOTONIC, ASK_AGAIN_USEC, 0,
-                                       on_again, k) >= 0)
-                return;
-        k->owner->asks_running--;
-        if (answer->kind == VMM_DONE || answer->api_server) {
-                bool known = discovery_is_announced(k->process, &other);
-
-                k->asked = ASK_ANSWERED;
-                if (!known && !k->process->exited)
-                        events_process_appeared(s, k->process, k->owner->uid, k->path);
-        } else
-                k->asked = ASK_SILENT;
-        ask_next(s, k->owner);
-        scans_check(s);
-}
-
-static void ask_next(Service *s, User *owner) {
-        while (owner->asks_running < ASKS_PER_OWNER && !s->stopping) {
-                KnownSocket *k = TAILQ_FIRST(&owner->ask_queue);
-
-                if (!k)
-                        return;
-                TAILQ_REMOVE(&owner->ask_queue, k, in_ask_queue);
-                k->asked = ASK_SILENT;
-                if (vmm_describe(s->http, k->fd, k->process, on_described, k, &k->request) < 0)
-                        continue;
-                k->asked = ASK_RUNNING;
-                owner->asks_running++;
-        }
-}
-
 /* Looks at path, and has it asked if it is a listening socket that has not been. */
 static SocketState consider(Service *s, const char *path) {
         _cleanup_target_ Target t = TARGET_NONE;
-        KnownSocket *k;
         Failure f;
 
         if (target_find(s, path, &t, &f) < 0 || t.socket.refusal.kind || !t.socket.agrees)
                 return SOCKET_ABSENT;
-        if (t.socket.state != SOCKET_LISTENING)
-                return t.socket.state;
-        k = known_get(s, path, &t.socket, t.process);
-        if (k && k->asked == ASK_NOT_YET) {
-                k->asked = ASK_QUEUED;
-                TAILQ_INSERT_TAIL(&k->owner->ask_queue, k, in_ask_queue);
-                ask_next(s, k->owner);
-        }
-        return SOCKET_LISTENING;
+        if (t.socket.state == SOCKET_LISTENING)
+                known_ask(s, path, &t.socket, t.process);
+        return t.socket.state;
 }
 
 /* --- looking through the directories --- */
-
-static bool scan_is_settled(const Scan *scan) {
-        for (unsigned i = 0; i < BUCKETS; i++) {
-                KnownSocket *k;
-
-                LIST_FOREACH(k, &scan->service->discovery->buckets[i], in_bucket)
-                        if (is_asking(k) && (scan->uid == UID_NONE || k->owner->uid == scan->uid))
-                                return false;
-        }
-        return true;
-}
 
 static void scan_free(Scan *scan) {
         ScanWaiter *w;
@@ -323,14 +111,16 @@ static void scan_finish(Scan *scan) {
         }
 }
 
-static void scans_check(Service *s) {
+static void on_answer(Service *s, KnownSocket *vmm) {
         Scan *scan, *next;
 
-        if (!s->discovery)
+        if (!s->discovery || s->stopping)
                 return;
+        if (vmm)
+                events_process_appeared(s, vmm->process, vmm->owner->uid, vmm->path);
         for (scan = LIST_FIRST(&s->discovery->scans); scan; scan = next) {
                 next = LIST_NEXT(scan, in_list);
-                if (!scan->running && scan_is_settled(scan))
+                if (!scan->running && !known_is_asking(scan->service, scan->uid))
                         scan_finish(scan);
         }
 }
@@ -359,7 +149,7 @@ static void scan_job_done(Job *job) {
                 (void)consider(s, scan->result.paths[i]);
         scan_result_clear(&scan->result);
         scan_plan_clear(&scan->plan);
-        if (scan_is_settled(scan) ||
+        if (!known_is_asking(scan->service, scan->uid) ||
             sd_event_add_time_relative(s->event, &scan->deadline, CLOCK_MONOTONIC,
                                        SCAN_PATIENCE_USEC, 0, on_scan_deadline, scan) < 0)
                 scan_finish(scan);
@@ -392,16 +182,6 @@ int discovery_scan(Service *s, uid_t uid, ScannedFunction function, void *userda
         }
         STAILQ_INSERT_TAIL(&scan->waiters, w, in_scan);
         return 0;
-}
-
-void discovery_scan_forget(Service *s, void *userdata) {
-        ScanWaiter *w;
-        Scan *scan;
-
-        LIST_FOREACH(scan, &s->discovery->scans, in_list)
-                STAILQ_FOREACH(w, &scan->waiters, in_scan)
-                        if (w->userdata == userdata)
-                                w->function = NULL;
 }
 
 /* --- watching directories for subscribers --- */
@@ -599,19 +379,19 @@ static int send_known(KnownSocket *k, void *userdata) {
         const char *path;
 
         /* a process that answers on two sockets is announced by the one it is listed under */
-        if (events_may_see(peer, k->owner->uid) && discovery_is_announced(k->process, &path) &&
+        if (events_may_see(peer, k->owner->uid) && known_vmm_path(k->process, &path) &&
             strcmp(path, k->path) == 0)
                 events_send_appeared(peer, k->process, k->owner->uid, k->path);
         return 0;
 }
 
 void discovery_send_snapshot(Peer *peer) {
-        (void)discovery_for_each(peer->service, UID_NONE, send_known, peer);
+        (void)known_vmms_for_each(peer->service, UID_NONE, send_known, peer);
 }
 
 int discovery_new(Service *s) {
         s->discovery = calloc(1, sizeof(Discovery));
-        return s->discovery ? 0 : -ENOMEM;
+        return s->discovery ? known_new(s, on_answer) : -ENOMEM;
 }
 
 void discovery_free(Service *s) {
@@ -622,9 +402,7 @@ void discovery_free(Service *s) {
                 directory_free(LIST_FIRST(&s->discovery->directories));
         while (!LIST_EMPTY(&s->discovery->scans))
                 scan_free(LIST_FIRST(&s->discovery->scans));
-        for (unsigned i = 0; i < BUCKETS; i++)
-                while (!LIST_EMPTY(&s->discovery->buckets[i]))
-                        known_free(LIST_FIRST(&s->discovery->buckets[i]));
+        known_free_all(s);
         free(s->discovery);
         s->discovery = NULL;
 }

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <string.h>
 
-#include "discovery.h"
 #include "errors.h"
 #include "events.h"
 #include "log.h"
@@ -25,10 +24,6 @@ bool events_has_subscriber(Service *s, uid_t uid) {
                 if (events_may_see(p, uid))
                         return true;
         return false;
-}
-
-void events_subscribers_changed(Service *s) {
-        discovery_follow_subscribers(s);
 }
 
 static sd_bus_message *new_signal(Peer *peer, const char *name) {

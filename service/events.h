@@ -20,5 +20,3 @@ void events_send_wait_timed_out(Peer *peer, pid_t pid, const char *api_sock);
 unsigned long events_new_stamp(void);
 bool events_may_see(const Peer *peer, uid_t uid);
 bool events_has_subscriber(Service *service, uid_t uid);
-/* Somebody subscribed or went: what is watched follows. */
-void events_subscribers_changed(Service *service);

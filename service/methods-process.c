@@ -129,7 +129,7 @@ static int append_process(KnownSocket *k, void *userdata) {
         const char *path;
         int r;
 
-        if (!discovery_is_announced(k->process, &path) || strcmp(path, k->path) != 0)
+        if (!known_vmm_path(k->process, &path) || strcmp(path, k->path) != 0)
                 return 0; /* listed under another socket */
         r = sd_bus_message_open_container(reply, 'r', "uusa{sv}");
         if (r >= 0)
@@ -169,7 +169,7 @@ int method_list_processes(sd_bus_message *m, void *userdata, sd_bus_error *error
         if (r >= 0)
                 r = sd_bus_message_open_container(reply, 'a', "(uusa{sv})");
         if (r >= 0)
-                r = discovery_for_each(s, uid, append_process, reply);
+                r = known_vmms_for_each(s, uid, append_process, reply);
         if (r >= 0)
                 r = sd_bus_message_close_container(reply);
         return r < 0 ? r : call_reply_message(call, reply);
@@ -382,7 +382,7 @@ int method_subscribe(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         call->peer->subscribed = true;
         if (!was_subscribed) {
                 discovery_send_snapshot(call->peer);
-                events_subscribers_changed(s);
+                discovery_follow_subscribers(s);
                 (void)discovery_scan(s, call_is_root(call) ? UID_NONE : call->user->uid, NULL, NULL);
         }
         return r;
@@ -400,7 +400,7 @@ int method_unsubscribe(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         if (r != 0)
                 return r;
         call->peer->subscribed = false;
-        events_subscribers_changed(s);
+        discovery_follow_subscribers(s);
         return call_reply(call, NULL);
 }
 

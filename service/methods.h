@@ -7,9 +7,11 @@
 
 #define METHOD(name) int method_##name(sd_bus_message *m, void *userdata, sd_bus_error *error)
 
-/* methods-link.c */
+/* methods-bridge.c */
 METHOD(ensure_bridge);
 METHOD(remove_bridge);
+
+/* methods-tap.c */
 METHOD(create_tap);
 METHOD(delete_tap);
 METHOD(list_taps);

@@ -8,14 +8,10 @@
 #include <errno.h>
 #include <string.h>
 
-#include "call.h"
 #include "cleanup.h"
 #include "errors.h"
-#include "events.h"
 #include "log.h"
 #include "peer.h"
-#include "tap-watch.h"
-#include "wait.h"
 
 #define BUCKETS 256
 #define BUS "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus"
@@ -24,6 +20,8 @@ struct PeerTable {
         LIST_HEAD(, Peer) buckets[BUCKETS];
         LIST_HEAD(, User) users;
         sd_bus_slot *vanished;
+        PeerKnownFunction on_known;
+        PeerGoneFunction on_gone;
 };
 
 static unsigned hash_name(const char *name) {
@@ -117,11 +115,7 @@ static void peer_drop(Peer *p) {
         p->subscribed = false;
         p->query = sd_bus_slot_unref(p->query);
         LIST_REMOVE(p, in_bucket);
-        calls_of_peer_gone(p);
-        watches_of_peer_gone(p);
-        if (was_subscribed)
-                events_subscribers_changed(s);
-        tap_watch_peer_gone(s, p->name);
+        s->peers->on_gone(p, was_subscribed);
         peer_unref(p);
 }
 
@@ -167,8 +161,7 @@ static int on_credentials(sd_bus_message *m, void *userdata, sd_bus_error *error
                 peer_drop(p);
                 return 0;
         }
-        tap_watch_peer_known(p->service, p->name, uid);
-        calls_of_peer_resume(p);
+        p->service->peers->on_known(p);
         return 0;
 }
 
@@ -212,8 +205,6 @@ static int on_vanished(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         p = peer_find(s, name);
         if (p)
                 peer_drop(p);
-        else
-                tap_watch_peer_gone(s, name);
         return 0;
 }
 
@@ -225,9 +216,34 @@ int peer_table_listen(Service *s) {
                 on_vanished, NULL, s);
 }
 
-int peer_table_new(Service *s) {
+int peer_table_new(Service *s, PeerKnownFunction on_known, PeerGoneFunction on_gone) {
         s->peers = calloc(1, sizeof(PeerTable));
-        return s->peers ? 0 : -ENOMEM;
+        if (!s->peers)
+                return -ENOMEM;
+        s->peers->on_known = on_known;
+        s->peers->on_gone = on_gone;
+        return 0;
+}
+
+int user_begin_wait(Service *s, User *u, Failure *f) {
+        if (s->n_waits >= s->config->max_waits)
+                return failure_set(f, FAILURE_LIMITS_EXCEEDED,
+                                   "All users together have %u waits, which is the limit "
+                                   "(max_waits); try later",
+                                   s->n_waits);
+        if (u->uid != 0 && u->waits >= s->config->max_waits_per_user)
+                return failure_set(f, FAILURE_LIMITS_EXCEEDED,
+                                   "uid %u has %u waits, which is the limit (max_waits_per_user); "
+                                   "end some with CancelWait",
+                                   u->uid, u->waits);
+        u->waits++;
+        s->n_waits++;
+        return 0;
+}
+
+void user_end_wait(Service *s, User *u) {
+        u->waits--;
+        s->n_waits--;
 }
 
 void peer_table_free(Service *s) {
@@ -240,4 +256,25 @@ void peer_table_free(Service *s) {
         sd_bus_slot_unref(s->peers->vanished);
         free(s->peers);
         s->peers = NULL;
+}
+
+void user_begin_tap(Service *s, User *u, TapInMaking *making) {
+        LIST_INSERT_HEAD(&u->taps_in_making, making, in_user);
+        u->n_taps_in_making++;
+        s->n_taps_in_making++;
+}
+
+void user_end_tap(Service *s, User *u, TapInMaking *making) {
+        LIST_REMOVE(making, in_user);
+        u->n_taps_in_making--;
+        s->n_taps_in_making--;
+}
+
+bool user_is_making_tap(const User *u, const char *name) {
+        const TapInMaking *making;
+
+        LIST_FOREACH(making, &u->taps_in_making, in_user)
+                if (strcmp(making->name, name) == 0)
+                        return true;
+        return false;
 }

@@ -8,6 +8,7 @@
 #include <sys/queue.h>
 #include <sys/types.h>
 
+#include "failure.h"
 #include "service.h"
 
 struct Call;
@@ -45,7 +46,11 @@ typedef struct Peer {
         LIST_ENTRY(Peer) in_bucket;
 } Peer;
 
-int peer_table_new(Service *service);
+typedef void (*PeerKnownFunction)(Peer *peer);
+typedef void (*PeerGoneFunction)(Peer *peer, bool was_subscribed);
+
+/* on_known: the bus has told whose it is. on_gone: the connection is closed; all of its is to go. */
+int peer_table_new(Service *service, PeerKnownFunction on_known, PeerGoneFunction on_gone);
 void peer_table_free(Service *service);
 /* Starts listening for vanished connections. */
 int peer_table_listen(Service *service);
@@ -61,3 +66,12 @@ Peer *peer_next(Service *service, Peer *after);
 int user_get(Service *service, uid_t uid, User **ret);
 User *user_ref(User *user);
 User *user_unref(User *user);
+
+/* Counts one more wait of user's: LIMITS_EXCEEDED. */
+int user_begin_wait(Service *service, User *user, Failure *f);
+void user_end_wait(Service *service, User *user);
+
+/* A tap that is to be made counts from now on. */
+void user_begin_tap(Service *service, User *user, TapInMaking *making);
+void user_end_tap(Service *service, User *user, TapInMaking *making);
+bool user_is_making_tap(const User *user, const char *name);

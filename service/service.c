@@ -43,7 +43,8 @@ static void subuid_done(Job *job) {
         else {
                 subuid_clear(&s->subuids);
                 s->subuids = j->map;
-                discovery_owners_changed(s);
+                known_owners_changed(s);
+                discovery_follow_subscribers(s);
         }
         if (!s->subuids_read) {
                 s->subuids_read = true;
@@ -78,9 +79,22 @@ static void on_process_exited(Process *process, void *userdata) {
         Service *s = userdata;
 
         wait_process_exited(s, process);
-        discovery_process_gone(process);
+        known_process_gone(process);
         if (process->uid != UID_NONE)
                 tap_watch_process_exited(s, subuid_owner(&s->subuids, process->uid));
+}
+
+static void on_peer_known(Peer *peer) {
+        tap_watch_peer_known(peer->service, peer->name, peer->user->uid);
+        calls_of_peer_resume(peer);
+}
+
+static void on_peer_gone(Peer *peer, bool was_subscribed) {
+        calls_of_peer_gone(peer);
+        watches_of_peer_gone(peer);
+        if (was_subscribed)
+                discovery_follow_subscribers(peer->service);
+        tap_watch_peer_gone(peer->service, peer->name);
 }
 
 static void on_batch(void *userdata) {
@@ -133,7 +147,7 @@ int service_new(sd_event *event, const char *config_file, Service **ret, char **
 
         r = process_table_new(event, &s->features, on_process_exited, s, &s->processes);
         if (r >= 0)
-                r = peer_table_new(s);
+                r = peer_table_new(s, on_peer_known, on_peer_gone);
         if (r >= 0)
                 r = call_table_new(s);
         if (r >= 0)

@@ -21,6 +21,7 @@
 
 typedef struct PeerTable PeerTable;
 typedef struct CallTable CallTable;
+typedef struct KnownSockets KnownSockets;
 typedef struct Discovery Discovery;
 
 typedef struct Service {
@@ -39,6 +40,7 @@ typedef struct Service {
         Http *http;
         PeerTable *peers;
         CallTable *calls;
+        KnownSockets *known;
         Discovery *discovery;
         sd_event_source *subuid_watch;
         unsigned n_waits, n_taps_in_making; /* over all users */

@@ -3,7 +3,7 @@
 
 #include "target.h"
 #include "call.h"
-#include "discovery.h"
+#include "known-socket.h"
 
 void target_clear(Target *t) {
         socket_clear(&t->socket);
@@ -24,9 +24,9 @@ int target_find(Service *s, const char *path, Target *ret, Failure *f) {
                 if (r < 0)
                         t.socket.state = SOCKET_NOT_LISTENING;
                 else if (t.socket.agrees)
-                        discovery_remember(s, path, &t.socket, t.process);
+                        known_remember(s, path, &t.socket, t.process);
         } else if (t.socket.state == SOCKET_BACKLOG_FULL) {
-                t.process = discovery_recall(s, t.socket.device, t.socket.inode);
+                t.process = known_recall(s, t.socket.device, t.socket.inode);
                 if (t.process)
                         socket_agree(&t.socket, &s->subuids, t.process->uid);
         }

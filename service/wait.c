@@ -7,9 +7,9 @@
 #include <time.h>
 
 #include "call.h"
-#include "discovery.h"
 #include "errors.h"
 #include "events.h"
+#include "known-socket.h"
 #include "log.h"
 #include "wait.h"
 
@@ -130,7 +130,7 @@ void wait_process_exited(Service *s, Process *process) {
         const char *known = "";
         uid_t owner = process->uid == UID_NONE ? UID_NONE : subuid_owner(&s->subuids, process->uid);
         /* what was found to be a VMM, and what somebody waits for: it was proven one */
-        bool told = discovery_is_announced(process, &known) || !LIST_EMPTY(&process->watches);
+        bool told = known_vmm_path(process, &known) || !LIST_EMPTY(&process->watches);
         Watch *watch;
 
         LIST_FOREACH(watch, &process->watches, in_process) {

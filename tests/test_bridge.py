@@ -92,7 +92,7 @@ def test_half_made_by_a_service_that_died(service, root):
     assert sysctl("br-fc", "accept_ra") == "0"
 
 
-def test_a_dummy_of_that_name(root, alice):
+def test_no_bridge_of_that_name(root, alice):
     """Hostile case 4."""
     add_link("br-fc")
     before = snapshot()

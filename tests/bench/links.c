@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <net/if.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -136,14 +137,21 @@ void bench_create(Bench *b) {
                                                           user_step, root_step, sudo_step};
         static const char *const names[] = {"fcbare", "fcnew", "fcroot", "fcsudo"};
         Samples s[STEPS] = {}, floor = {};
+        unsigned order[STEPS] = {PING, POLKIT_CHECK, BARE, USER, ROOT, SUDO};
         const unsigned warm = 10;
 
         for (unsigned i = 0; i < b->rounds + warm; i++) {
                 double t[STEPS] = {};
 
-                /* each comes first in turn, so that none has the others' wake for itself */
+                /* in any order, so that none always has another's wake for itself */
+                for (unsigned k = STEPS - 1; k > 0; k--) {
+                        unsigned other = (unsigned)random() % (k + 1), was = order[k];
+
+                        order[k] = order[other];
+                        order[other] = was;
+                }
                 for (unsigned k = 0; k < STEPS; k++)
-                        t[(i + k) % STEPS] = steps[(i + k) % STEPS](b);
+                        t[order[k]] = steps[order[k]](b);
                 delete_links(b, names, 4);
                 if (i < warm)
                         continue;

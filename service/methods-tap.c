@@ -1,233 +1,33 @@
 /* SPDX-License-Identifier: MIT */
-/* Methods on the bridge and on taps. What costs no system call (names, owners, quotas) is answered
- * from the table of links; what writes runs on the worker, which looks at everything again. */
+/* Methods on taps. What costs no system call (names, owners, quotas) is answered from the table of
+ * links; what writes runs on the worker, which looks at everything again. */
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
-#include "call.h"
 #include "errors.h"
+#include "link-job.h"
 #include "methods.h"
 #include "options.h"
 #include "tap-watch.h"
-#include "tap.h"
 #include "validate.h"
-
-/* A job that comes back to a call. Config and Features are copied: a reload may come between. */
-typedef struct LinkJob {
-        Job job; /* first */
-        Service *service;
-        Call *call;
-        Config config; /* bridge_* only; its pointers are not touched on the worker */
-        Features features;
-        BridgeState bridge;
-        TapSpec spec;
-        TapInMaking making;
-        TapMade made;
-        int ifindex;
-        uid_t uid;
-        int result;
-        Failure failure;
-} LinkJob;
-
-static void begin_making(User *user, LinkJob *j) {
-        j->making.name = j->spec.name;
-        LIST_INSERT_HEAD(&user->taps_in_making, &j->making, in_user);
-        user->n_taps_in_making++;
-        j->service->n_taps_in_making++;
-}
-
-static void end_making(User *user, LinkJob *j) {
-        LIST_REMOVE(&j->making, in_user);
-        user->n_taps_in_making--;
-        j->service->n_taps_in_making--;
-}
-
-static void drop_job(Job *job) {
-        free(job);
-}
-
-static int submit(Call *call, LinkJob *init, void (*run)(Job *job, Netlink *nl),
-                  void (*done)(Job *job), sd_bus_error *error) {
-        LinkJob *j = calloc(1, sizeof(*j));
-        Failure f;
-
-        if (!j)
-                return failure_oom(&f), call_fail(call, error, &f);
-        *j = *init;
-        j->job = (Job){.run = run, .done = done, .drop = drop_job};
-        j->service = call->service;
-        j->call = call;
-        j->config = *call->service->config;
-        j->features = call->service->features;
-        if (*j->spec.name)
-                begin_making(call->user, j);
-        call->with_worker = true;
-        worker_submit(call->service->link_worker, &j->job);
-        return call_park(call);
-}
-
-/* Back on the loop: the table first holds what the job did. */
-static Call *job_back(LinkJob *j) {
-        link_table_sync(j->service->links);
-        j->call->with_worker = false;
-        return j->call;
-}
-
-static bool no_netlink(LinkJob *j, Netlink *nl) {
-        if (nl)
-                return false;
-        j->result = failure_kernel(&j->failure, ENOBUFS, NULL, "Opening a netlink socket");
-        return true;
-}
-
-/* --- EnsureBridge --- */
-
-static void inspect_bridge_run(Job *job, Netlink *nl) {
-        LinkJob *j = (LinkJob *)job;
-
-        if (!no_netlink(j, nl))
-                j->result = bridge_inspect(nl, &j->config, &j->bridge, &j->failure);
-}
-
-static void inspect_bridge_done(Job *job) {
-        LinkJob *j = (LinkJob *)job;
-        Call *call = job_back(j);
-
-        if (j->result < 0)
-                call_finish_failed(call, &j->failure);
-        else {
-                call->bridge = j->bridge;
-                call->bridge_known = true;
-                call_resume(call);
-        }
-        free(j);
-}
-
-static void ensure_bridge_run(Job *job, Netlink *nl) {
-        LinkJob *j = (LinkJob *)job;
-
-        if (!no_netlink(j, nl))
-                j->result = bridge_ensure(nl, &j->config, &j->bridge, &j->failure);
-}
-
-static void ensure_bridge_done(Job *job) {
-        LinkJob *j = (LinkJob *)job;
-        Call *call = job_back(j);
-
-        if (j->result < 0)
-                call_finish_failed(call, &j->failure);
-        else
-                call_finish(call, "sis", j->config.bridge_name, j->bridge.ifindex, j->bridge.address);
-        free(j);
-}
-
-int method_ensure_bridge(sd_bus_message *m, void *userdata, sd_bus_error *error) {
-        _cleanup_(call_leave) Call *call = NULL;
-        Service *s = userdata;
-        Failure f;
-        int r;
-
-        if (options_read(m, NULL, 0, &f) < 0)
-                return errors_to_bus(error, &f);
-        r = call_begin(s, m, CALL_SHORT, &call, error);
-        if (r != 0)
-                return r;
-        call_set_object(call, "%s", s->config->bridge_name);
-        if (!call->bridge_known)
-                return submit(call, &(LinkJob){}, inspect_bridge_run, inspect_bridge_done, error);
-        if (call->bridge.complete) /* nothing to do: nothing to ask */
-                return call_reply(call, "sis", s->config->bridge_name, call->bridge.ifindex,
-                                  call->bridge.address);
-        r = call_authorize(call, ACTION_MANAGE_BRIDGE, &(Details){.bridge = s->config->bridge_name},
-                           error);
-        if (r != 0)
-                return r;
-        return submit(call, &(LinkJob){}, ensure_bridge_run, ensure_bridge_done, error);
-}
-
-/* --- RemoveBridge --- */
-
-static void remove_bridge_run(Job *job, Netlink *nl) {
-        LinkJob *j = (LinkJob *)job;
-
-        if (!no_netlink(j, nl))
-                j->result = bridge_remove(nl, &j->config, &j->failure);
-}
-
-static void finish_done(Job *job) {
-        LinkJob *j = (LinkJob *)job;
-        Call *call = job_back(j);
-
-        if (j->result < 0)
-                call_finish_failed(call, &j->failure);
-        else
-                call_finish(call, NULL);
-        free(j);
-}
-
-/* That a link is missing or not ours is public, and told before polkit is asked. */
-static int check_bridge_removable(Service *s, Failure *f) {
-        const char *name = s->config->bridge_name;
-        LinkEntry *e;
-
-        link_table_sync(s->links);
-        e = link_table_by_name(s->links, name);
-        if (!e)
-                return failure_set(f, FAILURE_NO_SUCH_BRIDGE,
-                                   "There is no bridge %s; nothing to remove", name);
-        if (e->link.kind != LINK_BRIDGE || e->link.alias.kind != ALIAS_IS_BRIDGE)
-                return failure_set(f, FAILURE_NOT_OURS,
-                                   "%s was not made by this service; whoever made it should remove it",
-                                   name);
-        return 0;
-}
-
-int method_remove_bridge(sd_bus_message *m, void *userdata, sd_bus_error *error) {
-        _cleanup_(call_leave) Call *call = NULL;
-        Service *s = userdata;
-        Failure f;
-        int r;
-
-        if (options_read(m, NULL, 0, &f) < 0)
-                return errors_to_bus(error, &f);
-        r = call_begin(s, m, CALL_SHORT, &call, error);
-        if (r != 0)
-                return r;
-        call_set_object(call, "%s", s->config->bridge_name);
-        if (check_bridge_removable(s, &f) < 0)
-                return call_fail(call, error, &f);
-        r = call_authorize(call, ACTION_MANAGE_BRIDGE, &(Details){.bridge = s->config->bridge_name},
-                           error);
-        if (r != 0)
-                return r;
-        return submit(call, &(LinkJob){}, remove_bridge_run, finish_done, error);
-}
 
 /* --- CreateTap --- */
 
 static void create_tap_run(Job *job, Netlink *nl) {
         LinkJob *j = (LinkJob *)job;
 
-        if (!no_netlink(j, nl))
+        if (!link_job_lacks_netlink(j, nl))
                 j->result = tap_create(nl, &j->features, &j->spec, &j->made, &j->failure);
-}
-
-static bool is_in_making(const User *user, const char *tap) {
-        const TapInMaking *making;
-
-        LIST_FOREACH(making, &user->taps_in_making, in_user)
-                if (strcmp(making->name, tap) == 0)
-                        return true;
-        return false;
 }
 
 static void create_tap_done(Job *job) {
         LinkJob *j = (LinkJob *)job;
-        Call *call = job_back(j);
+        Call *call = link_job_back(j);
         bool creator_gone = call->peer->gone && *j->spec.auto_delete;
 
-        end_making(call->user, j);
+        user_end_tap(j->service, call->user, &j->making);
         if (j->result < 0)
                 call_finish_failed(call, &j->failure);
         else {
@@ -251,7 +51,7 @@ static int check_namesake(Service *s, const char *tap, const User *user, bool *r
                 return failure_set(f, FAILURE_NO_SUCH_BRIDGE,
                                    "There is no bridge %s for tap %s; call EnsureBridge first",
                                    s->config->bridge_name, tap);
-        *ret_replaces = e != NULL || is_in_making(user, tap);
+        *ret_replaces = e != NULL || user_is_making_tap(user, tap);
         if (!e)
                 return 0;
         /* one that the worker is just making has no mark yet: the worker will know */
@@ -384,7 +184,7 @@ int method_create_tap(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         if (o.auto_delete)
                 (void)snprintf(job.spec.auto_delete, sizeof(job.spec.auto_delete), "%s",
                                call->peer->name);
-        return submit(call, &job, create_tap_run, create_tap_done, error);
+        return link_job_submit(call, &job, create_tap_run, create_tap_done, error);
 }
 
 /* --- DeleteTap --- */
@@ -392,7 +192,7 @@ int method_create_tap(sd_bus_message *m, void *userdata, sd_bus_error *error) {
 static void displace_tap_run(Job *job, Netlink *nl) {
         LinkJob *j = (LinkJob *)job;
 
-        if (!no_netlink(j, nl))
+        if (!link_job_lacks_netlink(j, nl))
                 j->result = tap_displace(nl, &j->features, j->ifindex, j->uid, &j->failure);
 }
 
@@ -408,7 +208,7 @@ static void on_reaped(const Failure *failure, void *userdata) {
 
 static void displace_tap_done(Job *job) {
         LinkJob *j = (LinkJob *)job;
-        Call *call = job_back(j);
+        Call *call = link_job_back(j);
 
         if (j->result < 0)
                 call_finish_failed(call, &j->failure);
@@ -456,8 +256,8 @@ int method_delete_tap(sd_bus_message *m, void *userdata, sd_bus_error *error) {
                            error);
         if (r != 0)
                 return r;
-        return submit(call, &(LinkJob){.ifindex = e->link.ifindex, .uid = e->link.alias.uid},
-                      displace_tap_run, displace_tap_done, error);
+        return link_job_submit(call, &(LinkJob){.ifindex = e->link.ifindex, .uid = e->link.alias.uid},
+                               displace_tap_run, displace_tap_done, error);
 }
 
 /* --- ListTaps --- */
@@ -470,6 +270,10 @@ typedef struct ListJob {
         size_t n;
         Link links[];
 } ListJob;
+
+static void list_taps_drop(Job *job) {
+        free(job);
+}
 
 static void list_taps_run(Job *job, Netlink *nl) {
         ListJob *j = (ListJob *)job;
@@ -553,7 +357,7 @@ int method_list_taps(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         j = calloc(1, sizeof(*j) + link_table_count_taps(s->links, uid) * sizeof(Link));
         if (!j)
                 return failure_oom(&f), call_fail(call, error, &f);
-        j->job = (Job){.run = list_taps_run, .done = list_taps_done, .drop = drop_job};
+        j->job = (Job){.run = list_taps_run, .done = list_taps_done, .drop = list_taps_drop};
         j->service = s;
         j->call = call;
         for (LinkEntry *e = link_table_next(s->links, NULL); e; e = link_table_next(s->links, e))

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* The sockets that were seen, who listens on them, and whether that is a VMM: one that answers
+ * GET /. It is a memory, not a database: what is forgotten is found again. */
+
+#include <sys/queue.h>
+
+#include "peer.h"
+#include "process.h"
+#include "sockets.h"
+#include "vmm.h"
+
+typedef enum AskState {
+        ASK_NOT_YET,
+        ASK_QUEUED,
+        ASK_RUNNING,
+        ASK_ANSWERED,
+        ASK_SILENT
+} AskState;
+
+typedef struct KnownSocket {
+        Service *service;
+        char *path;
+        int fd; /* O_PATH: as long as it is held, its inode number means this socket */
+        dev_t device;
+        ino_t inode;
+        Process *process;
+        User *owner;
+        AskState asked;
+        unsigned tries;
+        VmmRequest *request;
+        sd_event_source *again;
+        LIST_ENTRY(KnownSocket) in_process, in_bucket;
+        TAILQ_ENTRY(KnownSocket) in_ask_queue;
+} KnownSocket;
+
+/* An answer came, or a process with sockets ended; vmm is the socket that makes its process known
+ * for a VMM, or NULL. */
+typedef void (*KnownAnswerFunction)(Service *service, KnownSocket *vmm);
+
+int known_new(Service *service, KnownAnswerFunction on_answer);
+void known_free_all(Service *service);
+
+/* A listener that was seen; at most max_waits_per_user for each owner are kept. */
+void known_remember(Service *service, const char *path, const ApiSocket *socket, Process *process);
+/* The same, and has it asked what it is, once. */
+void known_ask(Service *service, const char *path, const ApiSocket *socket, Process *process);
+/* Whether an answer of uid's sockets (UID_NONE: of anybody's) is still to come. */
+bool known_is_asking(Service *service, uid_t uid);
+
+/* The living process that listened on this inode, referenced, or NULL. */
+Process *known_recall(Service *service, dev_t device, ino_t inode);
+/* Whether the process was found to be a VMM, and by which socket: the one it is listed under. */
+bool known_vmm_path(const Process *process, const char **ret_path);
+void known_process_gone(Process *process);
+/* /etc/subuid has changed: what is known of sockets whose owner is another now is forgotten. */
+void known_owners_changed(Service *service);
+
+/* Every socket that answered, of uid (UID_NONE: of all). */
+typedef int (*KnownFunction)(KnownSocket *known, void *userdata);
+int known_vmms_for_each(Service *service, uid_t uid, KnownFunction function, void *userdata);
