@@ -79,12 +79,12 @@ void events_send_exited(Peer *peer, pid_t pid, uid_t uid, const char *api_sock,
         send_signal(m, r);
 }
 
-void events_send_wait_timed_out(Peer *peer, pid_t pid, const char *api_sock) {
+void events_send_wait_timed_out(Peer *peer, const Process *process, const char *api_sock) {
         _cleanup_message_ sd_bus_message *m = new_signal(peer, "WaitTimedOut");
-        int r = m ? sd_bus_message_append(m, "us", (uint32_t)pid, api_sock) : -ENOMEM;
+        int r = m ? sd_bus_message_append(m, "us", (uint32_t)process->pid, api_sock) : -ENOMEM;
 
         if (r >= 0)
-                r = append_more(m, 0);
+                r = append_more(m, process->pidfd_inode);
         send_signal(m, r);
 }
 

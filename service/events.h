@@ -14,7 +14,7 @@ void events_tap(Service *service, const char *signal, const Link *link);
 void events_send_appeared(Peer *peer, Process *process, uid_t uid, const char *api_sock);
 void events_send_exited(Peer *peer, pid_t pid, uid_t uid, const char *api_sock,
                         const ProcessExit *exit, uint64_t pidfd_inode);
-void events_send_wait_timed_out(Peer *peer, pid_t pid, const char *api_sock);
+void events_send_wait_timed_out(Peer *peer, const Process *process, const char *api_sock);
 
 /* An event that goes to several peers, to each once. */
 unsigned long events_new_stamp(void);

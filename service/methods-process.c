@@ -213,7 +213,7 @@ static int wait_is_over(Call *call, const Target *t, uint32_t pid, const char *p
                 return call_fail(call, error, &f);
         }
         r = call_reply(call, "u", (uint32_t)t->process->pid);
-        events_send_wait_timed_out(call->peer, t->process->pid, path);
+        events_send_wait_timed_out(call->peer, t->process, path);
         return r;
 }
 

@@ -51,7 +51,7 @@ static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
             sd_event_source_set_enabled(source, SD_EVENT_ONESHOT) >= 0)
                 return 0;
         (void)wait_timed_out_failure(&f, pid, w->api_sock);
-        events_send_wait_timed_out(w->peer, pid, w->api_sock);
+        events_send_wait_timed_out(w->peer, w->watch.process, w->api_sock);
         reply_failure(w, &f);
         wait_free(w);
         return 0;

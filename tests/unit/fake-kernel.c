@@ -102,9 +102,10 @@ void fake_ack(int error, const char *text) {
                 mnl_attr_put_strz(m, NLMSGERR_ATTR_MSG, text);
 }
 
-void fake_done(void) {
+void fake_done(int error, uint16_t flags) {
         fake_datagram();
-        *(int *)mnl_nlmsg_put_extra_header(fake_message(NLMSG_DONE, NLM_F_MULTI), sizeof(int)) = 0;
+        *(int *)mnl_nlmsg_put_extra_header(fake_message(NLMSG_DONE, NLM_F_MULTI | flags), sizeof(int)) =
+                error;
 }
 
 const struct nlmsghdr *fake_sent(unsigned n) {

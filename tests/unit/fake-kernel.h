@@ -32,7 +32,8 @@ void fake_oversize(void);
 
 /* Whole answers, each a datagram: an acknowledgement (error 0 or negative; text may be NULL). */
 void fake_ack(int error, const char *text);
-void fake_done(void);
+/* The end of a dump, with what the kernel says of it. */
+void fake_done(int error, uint16_t flags);
 
 /* What was sent, the oldest first; NULL where there was less. */
 const struct nlmsghdr *fake_sent(unsigned n);

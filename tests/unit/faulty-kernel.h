@@ -10,7 +10,7 @@ extern const Kernel real_kernel; /* service/kernel.c, compiled with another name
 
 typedef enum FaultPlace {
         FAULT_BEFORE, /* the request is not sent: the kernel did nothing */
-        FAULT_AFTER   /* the request is carried out, the answer is lost */
+        FAULT_AFTER   /* a netlink request is carried out, and its answer lost */
 } FaultPlace;
 
 /* Netlink requests (and tun ioctls) are counted from 1; number n fails. 0: none does. */

@@ -184,6 +184,28 @@ static void first_mistake(void **state) {
         bad(NULL, 3, "max_taps = 'x'");
 }
 
+/* inih would take an indented line for more of the value before, and a long one for two lines. */
+static void lines_that_are_not_what_they_seem(void **state) {
+        char text[512], *p = stpcpy(text, "[fcproc]\nfirecracker_bin = fc\nsocket_roots = ");
+        Config *c;
+
+        for (int i = 0; i < 30; i++)
+                p = stpcpy(p, "/srv/abcdef ");
+        (void)strcpy(p, "\nmax_taps = 0\n");
+        put(NULL, text);
+        bad(NULL, 4, "max_taps = '0'");
+        (void)strcpy(p, "\n");
+        put(NULL, text);
+        c = good();
+        for (int i = 0; i < 30; i++)
+                assert_string_equal(c->socket_roots[i], "/srv/abcdef");
+        config_free(c);
+        put(NULL, "[fcproc]\nfirecracker_bin = fc\n  max_taps = 0\n");
+        bad(NULL, 3, NULL);
+        put(NULL, "[fcproc]\nsocket_roots = /srv/a\n\t/srv/b\n");
+        bad(NULL, 3, NULL);
+}
+
 /* Whether a prefix fits is known only with the address. */
 static void prefix_and_address(void **state) {
         put(NULL, "[fcproc]\ncidr = 64\n");
@@ -285,7 +307,7 @@ int main(void) {
                 cmocka_unit_test_setup(good_values, clear),    cmocka_unit_test_setup(bad_values, clear),
                 cmocka_unit_test_setup(first_mistake, clear),  cmocka_unit_test_setup(prefix_and_address, clear),
                 cmocka_unit_test_setup(dropin_order, clear),   cmocka_unit_test_setup(whose_file, clear),
-                cmocka_unit_test_setup(no_file, clear),        cmocka_unit_test_setup(strange_bytes, clear),
+                cmocka_unit_test_setup(lines_that_are_not_what_they_seem, clear), cmocka_unit_test_setup(no_file, clear),        cmocka_unit_test_setup(strange_bytes, clear),
         };
 
         if (geteuid() != 0) {

@@ -117,6 +117,9 @@ static void kernel_errors(void **state) {
                 assert_true(failure_kernel(&f, -error, NULL, "step") < 0);
                 assert_true(strlen(f.text) > 0);
         }
+        (void)failure_kernel(&f, -524, NULL, "step"); /* the kernel's own ENOTSUPP, which libc does not know */
+        assert_null(strstr(f.text, "null"));
+        assert_non_null(strstr(f.text, "524"));
 }
 
 int main(void) {

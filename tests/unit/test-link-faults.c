@@ -118,9 +118,10 @@ static unsigned create_with_faults(const TapSpec *spec, FaultPlace place, bool r
                         after = census();
                         assert_int_equal(after.half_made, 0);
                         if (netlink_get_link(nl, 0, "tap0", &link) == 0) {
-                                /* only the old one, whole */
+                                /* only the old one, whole; where it takes two steps, maybe out of use */
                                 assert_true(replaces && made.displaced == 0);
-                                assert_true(link_is_our_tap(&link) && link.persistent && link.up && link.master > 0);
+                                assert_true(link_is_our_tap(&link) && link.persistent);
+                                assert_true(!features.live_rename || (link.up && link.master > 0));
                                 assert_int_equal(after.taps, 1);
                         } else if (replaces) {
                                 /* the old one waits for its delete; lost answers leave it to the link table */
@@ -203,6 +204,7 @@ static void every_step_of_deletes(void **state) {
                 for (size_t e = 0; e < ELEMENTS(errors); e++)
                         for (unsigned n = 1;; n++) {
                                 int ifindexes[3], foreign;
+                                unsigned left;
                                 TapSpec other = plain;
                                 TapMade made;
                                 Failure f;
@@ -222,11 +224,9 @@ static void every_step_of_deletes(void **state) {
                                 faulty_set(n, errors[e], FAULT_BEFORE);
                                 r = taps_delete(nl, ifindexes, batch, &f);
                                 if (r < 0)
-                                        assert_true(f.kind == (errors[e] == -ENOMEM ? FAILURE_NO_MEMORY : f.kind));
-                                if (r == 0)
-                                        assert_int_equal(census().displaced, 0);
-                                else
-                                        assert_true(census().displaced > 0); /* not called gone */
+                                        assert_told(&f, r, errors[e], "");
+                                left = census().displaced;
+                                assert_int_equal(left > 0, r < 0); /* one that is left is not called gone */
                                 assert_int_equal(netlink_get_link(nl, foreign, NULL, &link), 0);
                                 assert_int_equal(taps_delete(nl, ifindexes, batch, &f), 0);
                                 assert_int_equal(census().displaced, 0);

@@ -221,7 +221,7 @@ static void neighbours(void **state) {
         put_neighbour(AF_BRIDGE, NUD_NOARP, 1 << 6, 5);
         put_neighbour(AF_BRIDGE, NUD_NOARP, 1 << 6, 8);
         fake_message(RTM_NEWNEIGH, NLM_F_MULTI);
-        fake_done();
+        fake_done(0, 0);
         assert_int_equal(netlink_dump_fdb(nl, on_fdb, &seen), 0);
         assert_int_equal(seen.n, 4);
         assert_int_equal(seen.n_static, 1);
@@ -261,7 +261,7 @@ static void addresses(void **state) {
         put_address(AF_INET6, 64, "fd00::2", NULL, 4);
         put_address(AF_INET, 24, NULL, NULL, 4);
         fake_message(RTM_NEWADDR, NLM_F_MULTI);
-        fake_done();
+        fake_done(0, 0);
         assert_int_equal(netlink_dump_addresses(nl, AF_INET, on_address, &seen), 0);
         assert_string_equal(seen.text, "172.16.0.1/24 10.0.0.1/32 fd00::1/64 ");
 }

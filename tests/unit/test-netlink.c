@@ -233,7 +233,7 @@ static void a_dump(void **state) {
         put_link(2, "tap0");
         fake_datagram();
         put_link(3, "tap1");
-        fake_done();
+        fake_done(0, 0);
         assert_int_equal(dump(), 0);
         assert_int_equal(n_links, 3);
         assert_int_equal(last_ifindex, 3);
@@ -241,7 +241,7 @@ static void a_dump(void **state) {
 }
 
 static void an_empty_dump(void **state) {
-        fake_done();
+        fake_done(0, 0);
         assert_int_equal(dump(), 0);
         assert_int_equal(n_links, 0);
 }
@@ -258,11 +258,11 @@ static void a_refused_dump(void **state) {
 static void interrupted_dumps(void **state) {
         fake_datagram();
         put_link(1, "lo")->nlmsg_flags |= NLM_F_DUMP_INTR;
-        fake_done();
+        fake_done(0, 0);
         fake_datagram();
         put_link(1, "lo");
         put_link(2, "tap0");
-        fake_done();
+        fake_done(0, 0);
         assert_int_equal(dump(), 0);
         assert_int_equal(last_ifindex, 2);
         assert_int_equal(fake_sent_count(), 2);
@@ -273,10 +273,30 @@ static void interrupted_dumps(void **state) {
         for (int i = 0; i < 20; i++) {
                 fake_datagram();
                 put_link(1, "lo")->nlmsg_flags |= NLM_F_DUMP_INTR;
-                fake_done();
+                fake_done(0, 0);
         }
         (void)dump();
         assert_int_equal(fake_sent_count(), 8);
+}
+
+/* The end of a dump says, too, whether it is whole, and whether it failed (net/netlink/af_netlink.c). */
+static void the_end_of_a_dump(void **state) {
+        fake_datagram();
+        put_link(1, "lo");
+        fake_done(0, NLM_F_DUMP_INTR);
+        fake_datagram();
+        put_link(1, "lo");
+        put_link(2, "tap0");
+        fake_done(0, 0);
+        assert_int_equal(dump(), 0);
+        assert_int_equal(last_ifindex, 2);
+        assert_int_equal(fake_sent_count(), 2);
+
+        fake_reset();
+        fake_datagram();
+        put_link(1, "lo");
+        fake_done(-EMSGSIZE, 0);
+        assert_int_equal(dump(), -EMSGSIZE);
 }
 
 /* The monitor's reports come unasked: sequence and port mean nothing there. */
@@ -337,6 +357,7 @@ int main(void) {
                 TEST(an_empty_dump),
                 TEST(a_refused_dump),
                 TEST(interrupted_dumps),
+                TEST(the_end_of_a_dump),
                 TEST(monitor),
                 TEST(sequences_differ),
         };

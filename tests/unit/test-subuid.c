@@ -104,8 +104,12 @@ static void into_invalid_uids(void **state) {
         assert_int_equal(count(U1 ":2147483647:2\n"), 0);
         assert_int_equal(count(U1 ":2147483000:4294967295\n"), 0);
         assert_int_equal(count(U1 ":4294901760:65536\n"), 0);
-        assert_int_equal(count(U1 ":1:2147483647\n"), 1);
         assert_int_equal(count(U1 ":18446744073709551615:2\n"), 0);
+        assert_int_equal(count(U1 ":60000:5534\n"), 1); /* up to 65533 */
+        assert_int_equal(count(U1 ":60000:5535\n"), 0); /* nobody, and what is not mapped */
+        assert_int_equal(count(U1 ":65534:1\n"), 0);
+        assert_int_equal(count(U1 ":65535:1\n"), 1);
+        assert_int_equal(count(U1 ":1:2147483647\n"), 0);
 }
 
 static void broken_lines(void **state) {
@@ -113,7 +117,8 @@ static void broken_lines(void **state) {
                 "alice", ":", "::", ":::", U1, U1 ":", U1 ":100000", U1 ":100000:", U1 ":a:b", U1 ":100000:-1",
                 U1 ":0100000:10", U1 ":100000:+10", U1 ": 100000:10", U1 ":100000: 10", U1 ":100000:10 ",
                 U1 " :100000:10", "#" U1 ":100000:10", U1 ":100000:10\r", U1 ":100000:0x10", "0" U1 ":100000:10",
-                U1 ":1e5:10", U1 "/100000/10", "\xff\xfe:100000:10"};
+                U1 ":1e5:10", U1 "/100000/10",
+                U1 "::100000:10", ":" U1 ":100000:10", "::" U1 ":100000:10", U1 ":100000::10", "\xff\xfe:100000:10"};
 
         for (size_t i = 0; i < ELEMENTS(lines); i++) {
                 char text[256];
