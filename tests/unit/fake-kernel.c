@@ -156,7 +156,8 @@ static ssize_t fake_netlink_receive(int fd, void *data, size_t size) {
                 return s->error;
         whole = step_size(s);
         left = (int)whole;
-        for (m = (struct nlmsghdr *)s->data; mnl_nlmsg_ok(m, left); m = mnl_nlmsg_next(m, &left)) {
+        for (m = (struct nlmsghdr *)s->data; mnl_nlmsg_ok(m, left) && m->nlmsg_len <= (uint32_t)left;
+             m = mnl_nlmsg_next(m, &left)) {
                 if (m->nlmsg_seq == FAKE_SEQUENCE && request)
                         m->nlmsg_seq = request->nlmsg_seq;
                 if (m->nlmsg_pid == FAKE_PORT)

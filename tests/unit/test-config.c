@@ -184,23 +184,38 @@ static void first_mistake(void **state) {
         bad(NULL, 3, "max_taps = 'x'");
 }
 
-/* inih would take an indented line for more of the value before, and a long one for two lines. */
+/* inih reads 199 bytes at a time, and takes an indented line for more of the value before. */
 static void lines_that_are_not_what_they_seem(void **state) {
-        char text[512], *p = stpcpy(text, "[fcproc]\nfirecracker_bin = fc\nsocket_roots = ");
-        Config *c;
+        for (size_t length = 150; length < 450; length++) {
+                char text[512] = "[fcproc]\nfirecracker_bin = fc\nsocket_roots =";
+                size_t n = strlen(text), start = n - strlen("socket_roots =");
+                char *reason = NULL;
+                Config *c;
 
-        for (int i = 0; i < 30; i++)
-                p = stpcpy(p, "/srv/abcdef ");
-        (void)strcpy(p, "\nmax_taps = 0\n");
-        put(NULL, text);
-        bad(NULL, 4, "max_taps = '0'");
-        (void)strcpy(p, "\n");
-        put(NULL, text);
-        c = good();
-        for (int i = 0; i < 30; i++)
-                assert_string_equal(c->socket_roots[i], "/srv/abcdef");
-        config_free(c);
+                while (n - start < length)
+                        n = (size_t)(stpcpy(text + n, " /srv/abcde") - text);
+                (void)strcpy(text + n, "\nmax_taps = 0\n");
+                put(NULL, text);
+                assert_true(config_load(file, &c, &reason) < 0);
+                assert_true(strstr(reason, ":3: ") || strstr(reason, ":4: max_taps"));
+                free(reason);
+                (void)strcpy(text + n, "\n"); /* all of it, or none */
+                put(NULL, text);
+                if (config_load(file, &c, &reason) < 0) {
+                        assert_non_null(strstr(reason, ":3: "));
+                        free(reason);
+                } else {
+                        size_t roots = 0;
+
+                        while (c->socket_roots[roots])
+                                assert_string_equal(c->socket_roots[roots++], "/srv/abcde");
+                        assert_int_equal(roots, (n - start - strlen("socket_roots =")) / strlen(" /srv/abcde"));
+                        config_free(c);
+                }
+        }
         put(NULL, "[fcproc]\nfirecracker_bin = fc\n  max_taps = 0\n");
+        bad(NULL, 3, NULL);
+        put(NULL, "[fcproc]\nfirecracker_bin = fc\n  max_taps = 5\n");
         bad(NULL, 3, NULL);
         put(NULL, "[fcproc]\nsocket_roots = /srv/a\n\t/srv/b\n");
         bad(NULL, 3, NULL);
