@@ -94,7 +94,9 @@ def assert_whole(owner, bridge=True):
 
 def exhaust(service, memory, client, run, check=lambda: None, who="alice"):
     """run(a new client) with the n-th allocation failing, for n = 1, 2, … until it does not get that far."""
-    run(client(who))  # what is loaded once, is
+    first = client(who)
+    run(first)  # what is loaded once, is
+    first.close()
     check()
     for n in range(1, MOST):
         caller = client(who)
