@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* What libFuzzer calls; without it fuzz-main.c does. */
+
+#include <assert.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cleanup.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* The input as a string, cut at a NUL byte; to be freed. */
+static inline char *fuzz_text(const uint8_t *data, size_t size) {
+        char *text = strndup((const char *)data, size);
+
+        if (!text)
+                abort();
+        return text;
+}
