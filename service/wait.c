@@ -62,9 +62,9 @@ static void on_exit_of_process(Watch *watch) {
         Process *p = watch->process;
 
         if (w->message) {
-                log_action("WaitForExit", w->user->uid, w->api_sock, "done", NULL);
                 (void)sd_bus_reply_method_return(w->message, "si", exit_cause_name(p->exit.cause),
                                                  p->exit.status);
+                log_action("WaitForExit", w->user->uid, w->api_sock, "done", NULL);
         }
         wait_free(w);
 }
