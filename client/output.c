@@ -65,7 +65,7 @@ void output_json_line(const Ctl *ctl, json_object *o) {
 void output_line(const Ctl *ctl, const char *format, ...) {
         va_list args;
 
-        if (ctl->quiet || ctl->json != JSON_OFF)
+        if (ctl->json != JSON_OFF)
                 return;
         errno = 0;
         output_status_clear();

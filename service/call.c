@@ -109,7 +109,7 @@ int call_begin(Service *s, sd_bus_message *m, CallKind kind, Call **ret, sd_bus_
                 TAILQ_INSERT_TAIL(&peer->calls, call, in_peer);
         }
         *ret = call;
-        call->parked = false;
+        call->parked = call->resuming = false;
         if (call->peer->gone)
                 return call_end(TAKE_PTR(*ret)), 1;
         if (!call->peer->user || !s->subuids_read)
@@ -169,6 +169,9 @@ void call_resume(Call *call) {
         Failure f;
         int r;
 
+        if (call->resuming)
+                return;
+        call->resuming = true;
         r = sd_bus_message_rewind(call->message, true);
         if (r >= 0)
                 r = sd_bus_enqueue_for_read(call->service->bus, call->message);
@@ -198,6 +201,17 @@ static int reply_v(Call *call, const char *types, va_list ap) {
         return r < 0 ? r : 1;
 }
 
+/* A reply that could not be made or sent is answered with a reason of its own, never a bare errno. */
+static int reply_failed(Call *call, int error) {
+        Failure f;
+
+        (void)failure_kernel(&f, error, NULL, "%s %s: replying", call_method(call), call->object);
+        call->result = errors_name(f.kind);
+        call->failure = f;
+        (void)sd_bus_reply_method_errorf(call->message, errors_name(f.kind), "%s", f.text);
+        return 1;
+}
+
 int call_reply(Call *call, const char *types, ...) {
         va_list ap;
         int r;
@@ -205,14 +219,14 @@ int call_reply(Call *call, const char *types, ...) {
         va_start(ap, types);
         r = reply_v(call, types, ap);
         va_end(ap);
-        return r;
+        return r < 0 ? reply_failed(call, r) : r;
 }
 
-int call_reply_message(Call *call, sd_bus_message *reply) {
-        int r = sd_bus_send(NULL, reply, NULL);
+int call_reply_message(Call *call, int error, sd_bus_message *reply) {
+        int r = error < 0 ? error : sd_bus_send(NULL, reply, NULL);
 
         call->answered = true;
-        return r < 0 ? r : 1;
+        return r < 0 ? reply_failed(call, r) : 1;
 }
 
 void call_finish(Call *call, const char *types, ...) {
@@ -234,11 +248,17 @@ void call_finish_failed(Call *call, const Failure *f) {
 
 void calls_of_peer_gone(Peer *peer) {
         Call *call, *next;
+        Failure f;
 
         for (call = TAILQ_FIRST(&peer->calls); call; call = next) {
                 next = TAILQ_NEXT(call, in_peer);
                 authorization_cancel(call);
-                if (!call->with_worker)
+                if (call->with_worker)
+                        continue;
+                if (peer->unknown) {
+                        (void)failure_oom(&f);
+                        call_finish_failed(call, &f);
+                } else
                         call_end(call);
         }
 }

@@ -34,6 +34,7 @@ typedef struct Call {
         sd_bus_message *message;
         CallKind kind;
         bool counted, parked, answered;
+        bool resuming;    /* its message is queued to be dispatched again */
         bool with_worker; /* a job will come back to it: it must not go before */
         Authorization authorization;
         char object[160];   /* for the log */
@@ -73,7 +74,8 @@ void call_resume(Call *call);
 /* Within the handler. */
 int call_fail(Call *call, sd_bus_error *error, const Failure *f);
 int call_reply(Call *call, const char *types, ...);
-int call_reply_message(Call *call, sd_bus_message *reply);
+/* error: what building the reply came to; negative is answered as a failure. */
+int call_reply_message(Call *call, int error, sd_bus_message *reply);
 /* Replies (or fails) and ends a parked call. */
 void call_finish(Call *call, const char *types, ...);
 void call_finish_failed(Call *call, const Failure *f);

@@ -21,8 +21,8 @@ typedef struct Reader {
         Config *config;
         char reason[256];
         FILE *stream;
-        int line;
-        char cidr_at[256]; /* where cidr was set: whether it fits is known only at the end */
+        int line, reason_line; /* the line that is read; the one that reason is about */
+        char cidr_at[256];     /* where cidr was set: whether it fits is known only at the end */
         const char *file;
 } Reader;
 
@@ -224,13 +224,36 @@ static const struct {
 static char *read_line(char *buffer, int size, void *userdata) {
         Reader *r = userdata;
 
+        const char *mistake = NULL;
+        size_t n;
+
         r->line++;
-        return fgets(buffer, size, r->stream);
+        if (!fgets(buffer, size, r->stream))
+                return NULL;
+        n = strlen(buffer);
+        if (n == 0 || (buffer[n - 1] != '\n' && !feof(r->stream))) {
+                mistake = "the line is too long, or holds a NUL byte";
+                for (int c = 0; c != '\n' && c != EOF;)
+                        c = fgetc(r->stream);
+        } else if ((buffer[0] == ' ' || buffer[0] == '\t') && buffer[strspn(buffer, " \t\r\n")])
+                mistake = "the line begins with a space"; /* to inih, more of the value before */
+        if (mistake) {
+                if (!r->reason[0]) {
+                        (void)snprintf(r->reason, sizeof(r->reason), "%s", mistake);
+                        r->reason_line = r->line;
+                }
+                (void)strcpy(buffer, "\n");
+        }
+        return buffer;
 }
 
 /* ini_handler: 0 stops with this line's number. */
 static int on_line(void *user, const char *section, const char *key, const char *value) {
         Reader *r = user;
+
+        if (r->reason[0]) /* inih goes on after the first mistake */
+                return 0;
+        r->reason_line = r->line;
 
         if (strcmp(section, "fcproc") != 0) {
                 (void)snprintf(r->reason, sizeof(r->reason),
@@ -275,9 +298,11 @@ static int read_file(Reader *r, const char *file, bool required) {
         r->file = file;
         line = ini_parse_stream(read_line, r, on_line, r);
         (void)fclose(stream);
+        if (r->reason[0] && (line <= 0 || r->reason_line < line))
+                line = r->reason_line;
         if (line == 0)
                 return 0;
-        if (!r->reason[0])
+        if (!r->reason[0] || r->reason_line != line)
                 (void)snprintf(r->reason, sizeof(r->reason), "%s",
                                line > 0 ? "not a line of the form 'key = value'" : "out of memory");
         return line > 0 ? line : -ENOMEM;

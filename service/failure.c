@@ -32,8 +32,9 @@ int failure_oom(Failure *f) {
 }
 
 int failure_kernel(Failure *f, int error, const char *detail, const char *format, ...) {
-        char step[256];
+        char step[256], number[24];
         FailureKind kind;
+        const char *why;
         va_list ap;
 
         va_start(ap, format);
@@ -46,7 +47,12 @@ int failure_kernel(Failure *f, int error, const char *detail, const char *format
                 return failure_oom(f);
         kind = error == EOPNOTSUPP || error == ENOSYS ? FAILURE_NOT_SUPPORTED
                                                       : FAILURE_KERNEL_REFUSED;
+        why = strerrordesc_np(error);
+        if (!why) { /* the kernel has some that libc does not know, like ENOTSUPP */
+                (void)snprintf(number, sizeof(number), "error %d", error);
+                why = number;
+        }
         if (detail && *detail)
-                return failure_set(f, kind, "%s: %s (%s)", step, strerrordesc_np(error), detail);
-        return failure_set(f, kind, "%s: %s", step, strerrordesc_np(error));
+                return failure_set(f, kind, "%s: %s (%s)", step, why, detail);
+        return failure_set(f, kind, "%s: %s", step, why);
 }

@@ -16,7 +16,8 @@
 
 typedef struct LinkEntry {
         Link link;
-        bool announced; /* the tap was complete, and said to be created */
+        bool announced;  /* the tap was complete, and said to be created */
+        unsigned duties; /* queued for it, see tap-watch.c */
         bool has_guest_mac;
         uint8_t guest_mac[6];
         LIST_ENTRY(LinkEntry) in_bucket;

@@ -172,7 +172,7 @@ int method_list_processes(sd_bus_message *m, void *userdata, sd_bus_error *error
                 r = known_vmms_for_each(s, uid, append_process, reply);
         if (r >= 0)
                 r = sd_bus_message_close_container(reply);
-        return r < 0 ? r : call_reply_message(call, reply);
+        return call_reply_message(call, r, reply);
 }
 
 /* --- WaitForExit, WatchExit, CancelWait --- */

@@ -184,6 +184,7 @@ int method_send_ctrl_alt_del(sd_bus_message *m, void *userdata, sd_bus_error *er
                        call_fail(call, error, &f);
         if (t.socket.state != SOCKET_LISTENING)
                 return call_wait_for_socket(call, path, "Ctrl-Alt-Del", &t, timeout_usec, error);
+        call_stop_waiting_for_socket(call);
         if (vmm_send_ctrl_alt_del(s->http, t.socket.fd, t.process, on_ctrl_alt_del, call,
                                   &call->vmm) < 0)
                 return failure_oom(&f), call_fail(call, error, &f);

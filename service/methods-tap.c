@@ -314,7 +314,6 @@ static void list_taps_done(Job *job) {
         _cleanup_message_ sd_bus_message *reply = NULL;
         ListJob *j = (ListJob *)job;
         Call *call = j->call;
-        Failure f;
         int r;
 
         link_table_sync(j->service->links);
@@ -327,14 +326,8 @@ static void list_taps_done(Job *job) {
                         r = append_tap(reply, j->service->links, &j->links[i]);
         if (r >= 0)
                 r = sd_bus_message_close_container(reply);
-        if (r >= 0)
-                r = call_reply_message(call, reply);
-        if (r >= 0)
-                call_end(call);
-        else {
-                (void)failure_oom(&f);
-                call_finish_failed(call, &f);
-        }
+        (void)call_reply_message(call, r, reply);
+        call_end(call);
         free(j);
 }
 

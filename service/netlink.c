@@ -103,6 +103,11 @@ static struct ifinfomsg *put_ifinfo(struct nlmsghdr *m, int ifindex) {
         return info;
 }
 
+/* mnl_nlmsg_ok() takes a length of 2 GiB and more for a negative one, which fits. */
+static bool message_ok(const struct nlmsghdr *m, int left) {
+        return mnl_nlmsg_ok(m, left) && m->nlmsg_len <= (uint32_t)left;
+}
+
 /* NLMSGERR_ATTR_MSG, behind the error and, without NETLINK_CAP_ACK, the whole request. */
 static void read_extended_ack(Netlink *nl, const struct nlmsghdr *m, const struct nlmsgerr *e) {
         size_t offset = sizeof(*e);
@@ -111,7 +116,9 @@ static void read_extended_ack(Netlink *nl, const struct nlmsghdr *m, const struc
         if (!(m->nlmsg_flags & NLM_F_ACK_TLVS))
                 return;
         if (!(m->nlmsg_flags & NLM_F_CAPPED))
-                offset += MNL_ALIGN(e->msg.nlmsg_len) - sizeof(e->msg);
+                offset += MNL_ALIGN((size_t)e->msg.nlmsg_len) - sizeof(e->msg);
+        if (offset > mnl_nlmsg_get_payload_len(m)) /* the int that libmnl computes with would wrap */
+                return;
         mnl_attr_for_each(a, m, offset)
                 if (mnl_attr_get_type(a) == NLMSGERR_ATTR_MSG &&
                     mnl_attr_validate(a, MNL_TYPE_NUL_STRING) >= 0)
@@ -140,7 +147,7 @@ static int talk(Netlink *nl, struct nlmsghdr *request, MessageFunction function,
                         return n == -EAGAIN ? -ETIMEDOUT : (int)n;
                 if ((size_t)n > sizeof(nl->answer))
                         return -EMSGSIZE;
-                for (; mnl_nlmsg_ok(m, left); m = mnl_nlmsg_next(m, &left)) {
+                for (; message_ok(m, left); m = mnl_nlmsg_next(m, &left)) {
                         if (m->nlmsg_seq != request->nlmsg_seq ||
                             m->nlmsg_pid != mnl_socket_get_portid(nl->socket))
                                 continue;
@@ -153,10 +160,15 @@ static int talk(Netlink *nl, struct nlmsghdr *request, MessageFunction function,
                                         read_extended_ack(nl, m, e);
                                 return e->error;
                         }
-                        if (m->nlmsg_type == NLMSG_DONE)
-                                return result;
                         if (m->nlmsg_flags & NLM_F_DUMP_INTR)
                                 result = -EINTR;
+                        if (m->nlmsg_type == NLMSG_DONE) {
+                                int error = 0; /* of the dump, net/netlink/af_netlink.c */
+
+                                if (mnl_nlmsg_get_payload_len(m) >= sizeof(error))
+                                        memcpy(&error, mnl_nlmsg_get_payload(m), sizeof(error));
+                                return error < 0 ? error : result;
+                        }
                         if (function && (result == 0 || result == -EINTR)) {
                                 int r = function(m, userdata);
 
@@ -521,7 +533,7 @@ int netlink_read_monitor(Netlink *nl, LinkFunction function, void *userdata) {
                         return n == -EAGAIN ? 0 : (int)n;
                 if ((size_t)n > sizeof(nl->answer))
                         return -ENOBUFS;
-                for (; mnl_nlmsg_ok(m, left); m = mnl_nlmsg_next(m, &left))
+                for (; message_ok(m, left); m = mnl_nlmsg_next(m, &left))
                         (void)sink_link(m, &sink);
         }
 }

@@ -158,6 +158,7 @@ static int on_credentials(sd_bus_message *m, void *userdata, sd_bus_error *error
         if (r < 0) {
                 log_message(LOG_WARNING, "The bus did not say who %s is: %s", p->name,
                             strerrordesc_np(-r));
+                p->unknown = true;
                 peer_drop(p);
                 return 0;
         }

@@ -39,6 +39,7 @@ typedef struct Peer {
         char *name; /* unique */
         User *user; /* NULL until the bus has told */
         bool gone, subscribed;
+        bool unknown; /* gone for us: whose it is could not be told. Its calls are answered. */
         unsigned long stamp; /* of the last event that was sent to it, see events.c */
         sd_bus_slot *query;
         TAILQ_HEAD(, Call) calls;

@@ -279,7 +279,8 @@ int process_pin(ProcessTable *table, pid_t pid, int pidfd, Process **ret, Failur
                 p = NULL;
                 if (fd < 0) {
                         fd = kernel.pidfd_open(pid);
-                        if (fd == -ESRCH || fd == -EINVAL) /* EINVAL: a thread's id */
+                        if (fd == -ESRCH || fd == -EINVAL ||
+                            fd == -ENOENT) /* the latter two: a thread's id */
                                 return gone(f, pid);
                         if (fd < 0) /* a living process must never be called gone */
                                 return failure_kernel(f, fd, NULL, "Opening process %d", pid);

@@ -33,10 +33,16 @@ static void subuid_run(Job *job, Netlink *nl) {
         j->result = subuid_read(SUBUID_FILE, &j->map);
 }
 
+static int subuid_reload(Service *s);
+
 static void subuid_done(Job *job) {
         SubuidJob *j = (SubuidJob *)job;
         Service *s = j->service;
 
+        if (j->result == -ENOMEM && subuid_reload(s) >= 0) {
+                free(j);
+                return;
+        }
         if (j->result < 0)
                 log_message(LOG_WARNING, "%s cannot be read (%s); the ranges known before stay",
                             SUBUID_FILE, strerrordesc_np(-j->result));
@@ -97,10 +103,12 @@ static void on_peer_gone(Peer *peer, bool was_subscribed) {
         tap_watch_peer_gone(peer->service, peer->name);
 }
 
-static void on_batch(void *userdata) {
+static void on_batch(bool failed, void *userdata) {
         Service *s = userdata;
 
         link_table_sync(s->links);
+        if (failed)
+                tap_watch_reap_again(s);
         calls_resume_after_reap(s);
 }
 

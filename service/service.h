@@ -44,6 +44,7 @@ typedef struct Service {
         Discovery *discovery;
         sd_event_source *subuid_watch;
         unsigned n_waits, n_taps_in_making; /* over all users */
+        bool reaps_again;                   /* a timer is set, see tap-watch.c */
         bool stopping;
 } Service;
 

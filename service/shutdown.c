@@ -71,9 +71,9 @@ static void on_exit_of_process(Watch *watch) {
         const ProcessExit *e = &watch->process->exit;
         const char *how = d->killed ? "killed" : d->asked ? "ctrl-alt-del" : "already-gone";
 
-        log_action("Shutdown", d->user->uid, d->path, "done", how);
         (void)sd_bus_reply_method_return(d->message, "ssi", how, exit_cause_name(e->cause),
                                          e->status);
+        log_action("Shutdown", d->user->uid, d->path, "done", how);
         shutdown_free(d);
 }
 

@@ -25,7 +25,7 @@ static uint64_t now_usec(Service *s) {
         return now;
 }
 
-static void stop(Call *call) {
+void call_stop_waiting_for_socket(Call *call) {
         call->socket_appears = sd_event_source_disable_unref(call->socket_appears);
         call->socket_retry = sd_event_source_disable_unref(call->socket_retry);
         free(TAKE_PTR(call->socket_name));
@@ -99,7 +99,7 @@ int call_wait_for_socket(Call *call, const char *path, const char *label, const 
                 call->socket_deadline = timeout_usec < USEC_FOREVER - now ? now + timeout_usec
                                                                           : USEC_FOREVER;
         if (now >= call->socket_deadline) {
-                stop(call);
+                call_stop_waiting_for_socket(call);
                 (void)failure_set(&f, FAILURE_SOCKET_NOT_READY,
                                   "%s: the socket %s %s; is the VMM running?", label, path,
                                   t->socket.state == SOCKET_ABSENT

@@ -27,14 +27,14 @@ static bool user_of(const char *name, uid_t *ret) {
 }
 
 static bool parse_line(char *line, SubuidRange *ret) {
-        char *save = NULL, *name = strtok_r(line, ":", &save), *first = strtok_r(NULL, ":", &save),
-             *count = strtok_r(NULL, ":\n", &save);
+        char *rest = line, *name = strsep(&rest, ":"), *first = strsep(&rest, ":"),
+             *count = strsep(&rest, ":\n"); /* an empty field stays one */
         uint64_t f, c;
         uid_t user;
 
-        if (!name || !first || !count || !number_parse(first, INT32_MAX, &f) ||
+        if (!first || !count || !number_parse(first, INT32_MAX, &f) ||
             !number_parse(count, INT32_MAX, &c) || f == 0 || c == 0 || f + c - 1 > INT32_MAX ||
-            !user_of(name, &user) || user == 0 || !uid_valid(user))
+            (f <= 65534 && f + c > 65534) || !user_of(name, &user) || user == 0 || !uid_valid(user))
                 return false;
         *ret = (SubuidRange){.first = (uid_t)f, .count = (uid_t)c, .user = user};
         return true;
@@ -47,11 +47,13 @@ static int by_first(const void *a, const void *b) {
 }
 
 /* What two users could claim is nobody's; what one user has twice becomes one range. */
-static void drop_overlapping(SubuidMap *map) {
+static int drop_overlapping(SubuidMap *map) {
         bool *drop = calloc(map->n_ranges + 1, sizeof(bool));
         size_t kept = 0, furthest = 0;
 
-        for (size_t i = 1; drop && i < map->n_ranges; i++) {
+        if (!drop)
+                return -ENOMEM;
+        for (size_t i = 1; i < map->n_ranges; i++) {
                 SubuidRange *far = &map->ranges[furthest], *r = &map->ranges[i];
                 uint64_t far_end = (uint64_t)far->first + far->count,
                          end = (uint64_t)r->first + r->count;
@@ -67,11 +69,12 @@ static void drop_overlapping(SubuidMap *map) {
                 if (end > far_end)
                         furthest = i;
         }
-        for (size_t i = 0; drop && i < map->n_ranges; i++)
+        for (size_t i = 0; i < map->n_ranges; i++)
                 if (!drop[i])
                         map->ranges[kept++] = map->ranges[i];
         map->n_ranges = kept;
         free(drop);
+        return 0;
 }
 
 int subuid_read(const char *file, SubuidMap *ret) {
@@ -103,7 +106,10 @@ int subuid_read(const char *file, SubuidMap *ret) {
         (void)fclose(stream);
         if (map.n_ranges > 0)
                 qsort(map.ranges, map.n_ranges, sizeof(SubuidRange), by_first);
-        drop_overlapping(&map);
+        if (drop_overlapping(&map) < 0) {
+                subuid_clear(&map);
+                return -ENOMEM;
+        }
         *ret = map;
         return 0;
 }

@@ -76,7 +76,7 @@ static void batch_done(Job *job) {
         reaper->busy = false;
         STAILQ_CONCAT(&entries, &b->entries);
         /* the loop's picture of the links first, then those who waited */
-        reaper->on_batch(reaper->userdata);
+        reaper->on_batch(b->result < 0, reaper->userdata);
         while ((e = STAILQ_FIRST(&entries))) {
                 STAILQ_REMOVE_HEAD(&entries, in_queue);
                 entry_finish(e, b->result < 0 ? &b->failure : NULL);

@@ -14,7 +14,7 @@ typedef struct TapReaper TapReaper;
 /* failure is NULL when the tap is gone. */
 typedef void (*TapReapedFunction)(const Failure *failure, void *userdata);
 /* After each batch: room may be in the budget of those who wait. */
-typedef void (*TapBatchFunction)(void *userdata);
+typedef void (*TapBatchFunction)(bool failed, void *userdata);
 
 int tap_reaper_new(sd_event *event, TapBatchFunction on_batch, void *userdata, TapReaper **ret);
 void tap_reaper_free(TapReaper *reaper);

@@ -59,6 +59,7 @@ static void duty_run(Job *job, Netlink *nl) {
 
 static void duty_done(Job *job) {
         TapJob *j = (TapJob *)job;
+        LinkEntry *e;
 
         if (j->result < 0)
                 log_message(LOG_WARNING, "%s", j->failure.text);
@@ -69,6 +70,9 @@ static void duty_done(Job *job) {
                                     : "Tap %s of uid %u is deleted by itself (auto-delete)",
                             j->name, j->uid);
         link_table_sync(j->service->links); /* what was displaced goes to the reaper */
+        e = link_table_by_ifindex(j->service->links, j->ifindex);
+        if (e)
+                e->duties &= ~(1U << j->duty);
         free(j);
 }
 
@@ -76,11 +80,14 @@ static void duty_drop(Job *job) {
         free(job);
 }
 
+/* One of a kind for each tap is enough: it looks for itself. */
 static void submit(Service *s, Duty duty, const Link *link) {
-        TapJob *j = calloc(1, sizeof(*j));
+        LinkEntry *e = link_table_by_ifindex(s->links, link->ifindex);
+        TapJob *j;
 
-        if (!j)
+        if (!e || (e->duties & (1U << duty)) || !(j = calloc(1, sizeof(*j))))
                 return;
+        e->duties |= 1U << duty;
         *j = (TapJob){.job = {.run = duty_run, .done = duty_done, .drop = duty_drop},
                       .service = s,
                       .features = s->features,
@@ -95,6 +102,29 @@ static bool was_let_go(const Link *link) {
                link->carrier_up_count > 0;
 }
 
+static void reap(Service *s, int ifindex);
+
+static int on_reap_again(sd_event_source *source, uint64_t usec, void *userdata) {
+        Service *s = userdata;
+
+        s->reaps_again = false;
+        for (LinkEntry *e = link_table_next(s->links, NULL); e; e = link_table_next(s->links, e))
+                if (link_is_displaced(&e->link))
+                        reap(s, e->link.ifindex);
+        return 0;
+}
+
+void tap_watch_reap_again(Service *s) {
+        if (!s->reaps_again)
+                s->reaps_again = sd_event_add_time_relative(s->event, NULL, CLOCK_MONOTONIC,
+                                                            USEC_PER_SEC, 0, on_reap_again, s) >= 0;
+}
+
+static void reap(Service *s, int ifindex) {
+        if (tap_reaper_add(s->reaper, ifindex, NULL, NULL) < 0)
+                tap_watch_reap_again(s);
+}
+
 void tap_watch_link_changed(LinkEntry *e, const Link *before, const Link *after, void *userdata) {
         Service *s = userdata;
         uint8_t mac[6];
@@ -106,7 +136,7 @@ void tap_watch_link_changed(LinkEntry *e, const Link *before, const Link *after,
         if (!after)
                 return;
         if (link_is_displaced(after) && (!before || !link_is_displaced(before)))
-                (void)tap_reaper_add(s->reaper, after->ifindex, NULL, NULL);
+                reap(s, after->ifindex);
         if (!link_is_our_tap(after) || !after->persistent)
                 return;
         if (!e->announced) {

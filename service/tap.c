@@ -267,7 +267,7 @@ static void check_member(const Link *link, bool deleted, void *userdata) {
 }
 
 static int delete_one(Netlink *nl, int ifindex, Failure *f) {
-        Link link;
+        Link link = {};
         int r = netlink_get_link(nl, ifindex, NULL, &link);
 
         if (r >= 0 && !link_is_displaced(&link)) /* an admin has taken it over */
@@ -286,9 +286,13 @@ static bool gather(Netlink *nl, const int *ifindexes, size_t n, uint32_t *ret_gr
 
         if (getrandom(&check.group, sizeof(check.group), 0) != sizeof(check.group) || check.group == 0)
                 return false;
-        for (size_t i = 0; i < n; i++)
-                (void)netlink_change_link(nl, &(LinkChange){.ifindex = ifindexes[i],
-                                                            .group = check.group});
+        for (size_t i = 0; i < n; i++) {
+                int r = netlink_change_link(nl, &(LinkChange){.ifindex = ifindexes[i],
+                                                              .group = check.group});
+
+                if (r < 0 && r != -ENODEV) /* it would be left out, and called deleted */
+                        return false;
+        }
         if (netlink_dump_links(nl, check_member, &check) < 0 || check.foreign || check.ours == 0)
                 return false;
         *ret_group = check.group;

@@ -21,9 +21,13 @@ int target_find(Service *s, const char *path, Target *ret, Failure *f) {
         if (t.socket.state == SOCKET_LISTENING) {
                 r = process_pin(s->processes, t.socket.pid, TAKE_FD(t.socket.pidfd), &t.process,
                                 &gone);
-                if (r < 0)
+                if (r == -FAILURE_NO_SUCH_PROCESS)
                         t.socket.state = SOCKET_NOT_LISTENING;
-                else if (t.socket.agrees)
+                else if (r < 0) { /* a living process must never be called gone */
+                        *f = gone;
+                        target_clear(&t);
+                        return r;
+                } else if (t.socket.agrees)
                         known_remember(s, path, &t.socket, t.process);
         } else if (t.socket.state == SOCKET_BACKLOG_FULL) {
                 t.process = known_recall(s, t.socket.device, t.socket.inode);

@@ -18,7 +18,8 @@ static void check(const char *text) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         static const char prefix[] = "org.banger.FcProc uid=";
-        _cleanup_free_ char *text = fuzz_text(data, size), *prefixed = malloc(strlen(text) + sizeof(prefix));
+        _cleanup_free_ char *text = fuzz_text(data, size),
+                            *prefixed = malloc(strlen(text) + sizeof(prefix));
         char again[ALIAS_MAX];
         Alias a;
 

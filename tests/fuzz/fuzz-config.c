@@ -21,8 +21,9 @@ static void check_config(const char *path) {
                 free(reason);
                 return;
         }
-        if (!path_valid(c->runtime_dir) || !link_name_valid(c->bridge_name) || !c->tap_prefixes[0] || c->cidr == 0 ||
-            c->max_taps == 0 || c->max_calls_per_user == 0 || !strchr(c->bridge_address, '/'))
+        if (!path_valid(c->runtime_dir) || !link_name_valid(c->bridge_name) ||
+            !c->tap_prefixes[0] || c->cidr == 0 || c->max_taps == 0 || c->max_calls_per_user == 0 ||
+            !strchr(c->bridge_address, '/'))
                 abort();
         for (char **root = c->socket_roots; *root; root++)
                 if (!path_valid(*root))

@@ -35,7 +35,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         if (tap_name_check(text, prefixes, &f) == 0)
                 assert(link_name_valid(text) && strlen(text) < 16 && !strpbrk(text, "/% \n"));
         if (socket_path_check(text, &f) == 0)
-                assert(text[0] == '/' && !strstr(text, "//") && !strstr(text, "/../") && !strpbrk(text, "\n\x1b"));
+                assert(text[0] == '/' && !strstr(text, "//") && !strstr(text, "/../") &&
+                       !strpbrk(text, "\n\x1b"));
         if (label_check(text, &f) == 0)
                 assert(strlen(text) <= 64 && !strpbrk(text, "<>\n"));
         if (mac_check(text, mac, &f) == 0) {
@@ -43,7 +44,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                 assert(strcasecmp(text, again) == 0 && !(mac[0] & 1));
         }
         if (number_parse(text, UINT64_MAX, &number))
-                assert(strspn(text, "0123456789") == strlen(text) && strtoull(text, NULL, 10) == number);
+                assert(strspn(text, "0123456789") == strlen(text) &&
+                       strtoull(text, NULL, 10) == number);
         for (size_t room = 1; room < 70; room += 3) {
                 check_text(text, room, false);
                 check_text(text, room, true);

@@ -104,8 +104,8 @@ void fake_ack(int error, const char *text) {
 
 void fake_done(int error, uint16_t flags) {
         fake_datagram();
-        *(int *)mnl_nlmsg_put_extra_header(fake_message(NLMSG_DONE, NLM_F_MULTI | flags), sizeof(int)) =
-                error;
+        *(int *)mnl_nlmsg_put_extra_header(fake_message(NLMSG_DONE, NLM_F_MULTI | flags),
+                                           sizeof(int)) = error;
 }
 
 const struct nlmsghdr *fake_sent(unsigned n) {
@@ -156,8 +156,8 @@ static ssize_t fake_netlink_receive(int fd, void *data, size_t size) {
                 return s->error;
         whole = step_size(s);
         left = (int)whole;
-        for (m = (struct nlmsghdr *)s->data; mnl_nlmsg_ok(m, left) && m->nlmsg_len <= (uint32_t)left;
-             m = mnl_nlmsg_next(m, &left)) {
+        for (m = (struct nlmsghdr *)s->data;
+             mnl_nlmsg_ok(m, left) && m->nlmsg_len <= (uint32_t)left; m = mnl_nlmsg_next(m, &left)) {
                 if (m->nlmsg_seq == FAKE_SEQUENCE && request)
                         m->nlmsg_seq = request->nlmsg_seq;
                 if (m->nlmsg_pid == FAKE_PORT)

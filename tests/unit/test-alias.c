@@ -40,23 +40,46 @@ static void ours(void **state) {
 }
 
 static void foreign(void **state) {
-        static const char *const texts[] = {
-                "", " ", "eth0", "org.banger.FcProc", "org.banger.FcProc ", "org.banger.FcProc bridge ",
-                " org.banger.FcProc bridge", "org.banger.FcProc  bridge", "org.banger.fcproc bridge",
-                "org.banger.FcProc bridge\n", "org.banger.FcProc uid=", "org.banger.FcProc uid= ",
-                "org.banger.FcProc uid=-1", "org.banger.FcProc uid=+1", "org.banger.FcProc uid=01",
-                "org.banger.FcProc uid=00", "org.banger.FcProc uid=0x10", "org.banger.FcProc uid=1000 ",
-                "org.banger.FcProc uid= 1000", "org.banger.FcProc uid=1000\n",
-                "org.banger.FcProc uid=2147483648", "org.banger.FcProc uid=4294967295",
-                "org.banger.FcProc uid=4294967296", "org.banger.FcProc uid=18446744073709552616",
-                "org.banger.FcProc uid=0000000000000000000000001000", "org.banger.FcProc uid=1000,",
-                "org.banger.FcProc uid=1000 auto-delete", "org.banger.FcProc uid=1000 auto-delete=",
-                "org.banger.FcProc uid=1000 auto-delete=:", "org.banger.FcProc uid=1000 auto-delete=1.42",
-                "org.banger.FcProc uid=1000 auto-delete=:1.42 ", "org.banger.FcProc uid=1000 auto-delete=:1.4a",
-                "org.banger.FcProc uid=1000  auto-delete=:1.42", "org.banger.FcProc uid=1000 Auto-delete=:1.42",
-                "org.banger.FcProc uid=1000 auto-delete=::1.42", "org.banger.FcProc uid=1000 uid=1001",
-                "org.banger.FcProc auto-delete=:1.42", "org.banger.FcProc uid=1000 auto-delete=:1.42\n",
-                "org.banger.FcProc uid=1000 auto-delete=:1.42 auto-delete=:1.43", "org.banger.FcProc2 uid=1000"};
+        static const char *const texts[] = {"",
+                                            " ",
+                                            "eth0",
+                                            "org.banger.FcProc",
+                                            "org.banger.FcProc ",
+                                            "org.banger.FcProc bridge ",
+                                            " org.banger.FcProc bridge",
+                                            "org.banger.FcProc  bridge",
+                                            "org.banger.fcproc bridge",
+                                            "org.banger.FcProc bridge\n",
+                                            "org.banger.FcProc uid=",
+                                            "org.banger.FcProc uid= ",
+                                            "org.banger.FcProc uid=-1",
+                                            "org.banger.FcProc uid=+1",
+                                            "org.banger.FcProc uid=01",
+                                            "org.banger.FcProc uid=00",
+                                            "org.banger.FcProc uid=0x10",
+                                            "org.banger.FcProc uid=1000 ",
+                                            "org.banger.FcProc uid= 1000",
+                                            "org.banger.FcProc uid=1000\n",
+                                            "org.banger.FcProc uid=2147483648",
+                                            "org.banger.FcProc uid=4294967295",
+                                            "org.banger.FcProc uid=4294967296",
+                                            "org.banger.FcProc uid=18446744073709552616",
+                                            "org.banger.FcProc uid=0000000000000000000000001000",
+                                            "org.banger.FcProc uid=1000,",
+                                            "org.banger.FcProc uid=1000 auto-delete",
+                                            "org.banger.FcProc uid=1000 auto-delete=",
+                                            "org.banger.FcProc uid=1000 auto-delete=:",
+                                            "org.banger.FcProc uid=1000 auto-delete=1.42",
+                                            "org.banger.FcProc uid=1000 auto-delete=:1.42 ",
+                                            "org.banger.FcProc uid=1000 auto-delete=:1.4a",
+                                            "org.banger.FcProc uid=1000  auto-delete=:1.42",
+                                            "org.banger.FcProc uid=1000 Auto-delete=:1.42",
+                                            "org.banger.FcProc uid=1000 auto-delete=::1.42",
+                                            "org.banger.FcProc uid=1000 uid=1001",
+                                            "org.banger.FcProc auto-delete=:1.42",
+                                            "org.banger.FcProc uid=1000 auto-delete=:1.42\n",
+                                            "org.banger.FcProc uid=1000 auto-delete=:1.42 auto-delete=:1.43",
+                                            "org.banger.FcProc2 uid=1000"};
 
         for (size_t i = 0; i < ELEMENTS(texts); i++)
                 assert_int_equal(parse(texts[i]).kind, ALIAS_FOREIGN);
@@ -70,15 +93,15 @@ static void neighbours(void **state) {
                 for (int c = 0; c < 256; c++) {
                         char changed[sizeof(text)];
                         bool digit = c >= '0' && c <= '9', in_uid = i >= 22 && i < 26,
-                             in_name = i >= 40 && (digit || c == '.'), cut = c == 0 && i >= 23 && i <= 26,
-                             cut_name = c == 0 && i > 40;
+                             in_name = i >= 40 && (digit || c == '.'),
+                             cut = c == 0 && i >= 23 && i <= 26, cut_name = c == 0 && i > 40;
                         Alias a;
 
                         memcpy(changed, text, sizeof(text));
                         changed[i] = (char)c;
                         a = parse(changed);
-                        if (changed[i] == text[i] || (in_uid && digit && !(i == 22 && c == '0')) || in_name ||
-                            cut || cut_name)
+                        if (changed[i] == text[i] || (in_uid && digit && !(i == 22 && c == '0')) ||
+                            in_name || cut || cut_name)
                                 assert_int_equal(a.kind, ALIAS_IS_TAP);
                         else
                                 assert_int_equal(a.kind, ALIAS_FOREIGN);
@@ -95,8 +118,8 @@ static void formats(void **state) {
         assert_string_equal(text, "org.banger.FcProc uid=1000");
         assert_true(alias_format_tap(1000, ":1.42", text));
         assert_string_equal(text, "org.banger.FcProc uid=1000 auto-delete=:1.42");
-        for (const char *const *p =
-                     (const char *const[]){"1.42", ":", ":a", "org.example.Name", ":1.42 ", ":1 42", NULL};
+        for (const char *const *p = (const char *const[]){"1.42", ":", ":a", "org.example.Name",
+                                                          ":1.42 ", ":1 42", NULL};
              *p; p++)
                 assert_false(alias_format_tap(1000, *p, text));
 

@@ -18,7 +18,8 @@ static void put(const char *name, const char *text) {
         char path[128];
         FILE *stream;
 
-        (void)snprintf(path, sizeof(path), "%s%s%s", name ? dropins : file, name ? "/" : "", name ?: "");
+        (void)snprintf(path, sizeof(path), "%s%s%s", name ? dropins : file, name ? "/" : "",
+                       name ?: "");
         stream = fopen(path, "we");
         assert_non_null(stream);
         assert_true(fputs(text, stream) >= 0);
@@ -54,7 +55,8 @@ static void bad(const char *name, int line, const char *word) {
         assert_true(config_load(file, &c, &reason) < 0);
         assert_ptr_equal(c, &untouched);
         assert_non_null(reason);
-        (void)snprintf(where, sizeof(where), "%s%s%s:%d: ", name ? dropins : file, name ? "/" : "", name ?: "", line);
+        (void)snprintf(where, sizeof(where), "%s%s%s:%d: ", name ? dropins : file, name ? "/" : "",
+                       name ?: "", line);
         if (line == 0)
                 strrchr(where, ':')[-2] = '\0';
         if (strncmp(reason, where, strlen(where)) != 0 || (word && !strstr(reason, word)))
@@ -109,10 +111,11 @@ static void defaults(void **state) {
 static void every_key(void **state) {
         Config *c;
 
-        put(NULL, "# a comment\n; another\n[fcproc]\nfirecracker_bin=/opt/fc\nbridge_name = br0\nbridge_ip = fd00::1\n"
-                  "cidr = 64\nruntime_dir = /run/x\nsocket_roots = /srv/jailer,/srv/b /srv/c\ntap_prefixes = vm t-\n"
-                  "port_isolation = off\nsocket_timeout_sec = 0\nmax_taps_per_user = 1\nmax_waits_per_user = 2\n"
-                  "max_calls_per_user = 3\nmax_polkit_per_user = 4\nmax_taps = 5\nmax_waits = 1000000\n");
+        put(NULL,
+            "# a comment\n; another\n[fcproc]\nfirecracker_bin=/opt/fc\nbridge_name = br0\nbridge_ip = fd00::1\n"
+            "cidr = 64\nruntime_dir = /run/x\nsocket_roots = /srv/jailer,/srv/b /srv/c\ntap_prefixes = vm t-\n"
+            "port_isolation = off\nsocket_timeout_sec = 0\nmax_taps_per_user = 1\nmax_waits_per_user = 2\n"
+            "max_calls_per_user = 3\nmax_polkit_per_user = 4\nmax_taps = 5\nmax_waits = 1000000\n");
         c = good();
         assert_string_equal(c->firecracker_bin, "/opt/fc");
         assert_string_equal(c->bridge_name, "br0");
@@ -137,36 +140,101 @@ static void every_key(void **state) {
 }
 
 static void good_values(void **state) {
-        static const char *const lines[] = {
-                "firecracker_bin =", "firecracker_bin = fc-1.16", "bridge_name = abcdefghijklmno", "cidr = 1", "cidr = 32",
-                "bridge_ip = fe80::1", "bridge_ip = 223.255.255.254", "socket_roots =", "socket_timeout_sec = 86400",
-                "port_isolation = YES", "port_isolation = True", "port_isolation = 0", "max_taps = 1",
-                "tap_prefixes = a-very-long-pr", "max_taps = 7\nmax_taps = 8"};
+        static const char *const lines[] = {"firecracker_bin =",
+                                            "firecracker_bin = fc-1.16",
+                                            "bridge_name = abcdefghijklmno",
+                                            "cidr = 1",
+                                            "cidr = 32",
+                                            "bridge_ip = fe80::1",
+                                            "bridge_ip = 223.255.255.254",
+                                            "socket_roots =",
+                                            "socket_timeout_sec = 86400",
+                                            "port_isolation = YES",
+                                            "port_isolation = True",
+                                            "port_isolation = 0",
+                                            "max_taps = 1",
+                                            "tap_prefixes = a-very-long-pr",
+                                            "max_taps = 7\nmax_taps = 8"};
 
         for (size_t i = 0; i < ELEMENTS(lines); i++)
                 config_free(with_line(lines[i]));
 }
 
 static void bad_values(void **state) {
-        static const char *const lines[] = {
-                "firecracker_bin = bin/fc", "firecracker_bin = ./fc", "firecracker_bin = /usr/../fc",
-                "bridge_name =", "bridge_name = abcdefghijklmnop", "bridge_name = Br0", "bridge_name = 123",
-                "bridge_name = br/0", "bridge_name = br%d", "bridge_name = _fcbr0", "bridge_name = ..",
-                "bridge_ip =", "bridge_ip = 172.16.0", "bridge_ip = 172.16.0.256", "bridge_ip = 0.0.0.0",
-                "bridge_ip = 127.0.0.1", "bridge_ip = 224.0.0.1", "bridge_ip = 255.255.255.255",
-                "bridge_ip = 172.16.0.1/24", "bridge_ip = ::", "bridge_ip = ::1", "bridge_ip = ff02::1",
-                "bridge_ip = ::ffff:1.2.3.4", "bridge_ip = localhost", "bridge_ip = 0x7f000001", "cidr =", "cidr = 0",
-                "cidr = 129", "cidr = 33", "cidr = 024", "cidr = -1", "cidr = 24x", "cidr = 280", "cidr = 65560",
-                "runtime_dir =", "runtime_dir = run/banger", "runtime_dir = /", "runtime_dir = /run/",
-                "runtime_dir = /run/../etc", "socket_roots = srv", "socket_roots = /srv /", "socket_roots = /srv/./x",
-                "tap_prefixes =", "tap_prefixes = tap Fc", "tap_prefixes = _fcx", "tap_prefixes = -t",
-                "tap_prefixes = a-much-too-long", "tap_prefixes = tap%", "port_isolation =", "port_isolation = maybe",
-                "port_isolation = 2", "socket_timeout_sec =", "socket_timeout_sec = 86401", "socket_timeout_sec = 1.5",
-                "socket_timeout_sec = 5s", "socket_timeout_sec = -1", "max_taps_per_user = 0", "max_taps_per_user = x",
-                "max_taps_per_user = 1000001", "max_waits_per_user = 0", "max_waits_per_user = -1",
-                "max_calls_per_user = 0", "max_calls_per_user = 4294967297", "max_polkit_per_user = 0",
-                "max_polkit_per_user =", "max_taps = 0", "max_taps = 01", "max_waits = 0", "max_waits = 1e3", "unknown = 1",
-                "Max_taps = 1", "max_taps", "just words", "[fcproc"};
+        static const char *const lines[] = {"firecracker_bin = bin/fc",
+                                            "firecracker_bin = ./fc",
+                                            "firecracker_bin = /usr/../fc",
+                                            "bridge_name =",
+                                            "bridge_name = abcdefghijklmnop",
+                                            "bridge_name = Br0",
+                                            "bridge_name = 123",
+                                            "bridge_name = br/0",
+                                            "bridge_name = br%d",
+                                            "bridge_name = _fcbr0",
+                                            "bridge_name = ..",
+                                            "bridge_ip =",
+                                            "bridge_ip = 172.16.0",
+                                            "bridge_ip = 172.16.0.256",
+                                            "bridge_ip = 0.0.0.0",
+                                            "bridge_ip = 127.0.0.1",
+                                            "bridge_ip = 224.0.0.1",
+                                            "bridge_ip = 255.255.255.255",
+                                            "bridge_ip = 172.16.0.1/24",
+                                            "bridge_ip = ::",
+                                            "bridge_ip = ::1",
+                                            "bridge_ip = ff02::1",
+                                            "bridge_ip = ::ffff:1.2.3.4",
+                                            "bridge_ip = localhost",
+                                            "bridge_ip = 0x7f000001",
+                                            "cidr =",
+                                            "cidr = 0",
+                                            "cidr = 129",
+                                            "cidr = 33",
+                                            "cidr = 024",
+                                            "cidr = -1",
+                                            "cidr = 24x",
+                                            "cidr = 280",
+                                            "cidr = 65560",
+                                            "runtime_dir =",
+                                            "runtime_dir = run/banger",
+                                            "runtime_dir = /",
+                                            "runtime_dir = /run/",
+                                            "runtime_dir = /run/../etc",
+                                            "socket_roots = srv",
+                                            "socket_roots = /srv /",
+                                            "socket_roots = /srv/./x",
+                                            "tap_prefixes =",
+                                            "tap_prefixes = tap Fc",
+                                            "tap_prefixes = _fcx",
+                                            "tap_prefixes = -t",
+                                            "tap_prefixes = a-much-too-long",
+                                            "tap_prefixes = tap%",
+                                            "port_isolation =",
+                                            "port_isolation = maybe",
+                                            "port_isolation = 2",
+                                            "socket_timeout_sec =",
+                                            "socket_timeout_sec = 86401",
+                                            "socket_timeout_sec = 1.5",
+                                            "socket_timeout_sec = 5s",
+                                            "socket_timeout_sec = -1",
+                                            "max_taps_per_user = 0",
+                                            "max_taps_per_user = x",
+                                            "max_taps_per_user = 1000001",
+                                            "max_waits_per_user = 0",
+                                            "max_waits_per_user = -1",
+                                            "max_calls_per_user = 0",
+                                            "max_calls_per_user = 4294967297",
+                                            "max_polkit_per_user = 0",
+                                            "max_polkit_per_user =",
+                                            "max_taps = 0",
+                                            "max_taps = 01",
+                                            "max_waits = 0",
+                                            "max_waits = 1e3",
+                                            "unknown = 1",
+                                            "Max_taps = 1",
+                                            "max_taps",
+                                            "just words",
+                                            "[fcproc"};
 
         for (size_t i = 0; i < ELEMENTS(lines); i++)
                 bad_line(lines[i]);
@@ -209,7 +277,8 @@ static void lines_that_are_not_what_they_seem(void **state) {
 
                         while (c->socket_roots[roots])
                                 assert_string_equal(c->socket_roots[roots++], "/srv/abcde");
-                        assert_int_equal(roots, (n - start - strlen("socket_roots =")) / strlen(" /srv/abcde"));
+                        assert_int_equal(roots, (n - start - strlen("socket_roots =")) /
+                                                        strlen(" /srv/abcde"));
                         config_free(c);
                 }
         }
@@ -238,7 +307,8 @@ static void dropin_order(void **state) {
         put(NULL, "[fcproc]\nmax_taps = 1\nmax_waits = 1\ntap_prefixes = a\n");
         put("20.conf", "[fcproc]\nmax_taps = 20\ntap_prefixes = b c\n");
         put("10.conf", "[fcproc]\nmax_taps = 10\nmax_waits = 10\n");
-        put("9.conf", "[fcproc]\nmax_taps = 9\nmax_waits = 9\nmax_calls_per_user = 9\n"); /* by name, not by number */
+        put("9.conf",
+            "[fcproc]\nmax_taps = 9\nmax_waits = 9\nmax_calls_per_user = 9\n"); /* by name, not by number */
         put("99.config", "[fcproc]\nmax_taps = 99\n");
         put(".hidden.conf", "[fcproc]\nmax_taps = 99\n");
         put(".conf", "[fcproc]\nmax_taps = 99\n");
@@ -318,15 +388,22 @@ static int remove_directory(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test_setup(defaults, clear),       cmocka_unit_test_setup(every_key, clear),
-                cmocka_unit_test_setup(good_values, clear),    cmocka_unit_test_setup(bad_values, clear),
-                cmocka_unit_test_setup(first_mistake, clear),  cmocka_unit_test_setup(prefix_and_address, clear),
-                cmocka_unit_test_setup(dropin_order, clear),   cmocka_unit_test_setup(whose_file, clear),
-                cmocka_unit_test_setup(lines_that_are_not_what_they_seem, clear), cmocka_unit_test_setup(no_file, clear),        cmocka_unit_test_setup(strange_bytes, clear),
+                cmocka_unit_test_setup(defaults, clear),
+                cmocka_unit_test_setup(every_key, clear),
+                cmocka_unit_test_setup(good_values, clear),
+                cmocka_unit_test_setup(bad_values, clear),
+                cmocka_unit_test_setup(first_mistake, clear),
+                cmocka_unit_test_setup(prefix_and_address, clear),
+                cmocka_unit_test_setup(dropin_order, clear),
+                cmocka_unit_test_setup(whose_file, clear),
+                cmocka_unit_test_setup(lines_that_are_not_what_they_seem, clear),
+                cmocka_unit_test_setup(no_file, clear),
+                cmocka_unit_test_setup(strange_bytes, clear),
         };
 
         if (geteuid() != 0) {
-                (void)fprintf(stderr, "skipped: a configuration must be root's, so only root can test one\n");
+                (void)fprintf(stderr,
+                              "skipped: a configuration must be root's, so only root can test one\n");
                 return 77;
         }
         return cmocka_run_group_tests(tests, make_directory, remove_directory);

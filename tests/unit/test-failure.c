@@ -15,8 +15,7 @@ static void names(void **state) {
                 [FAILURE_NONE] = "org.freedesktop.DBus.Error.Failed",
                 [FAILURE_INVALID_ARGS] = "org.freedesktop.DBus.Error.InvalidArgs",
                 [FAILURE_ACCESS_DENIED] = "org.freedesktop.DBus.Error.AccessDenied",
-                [FAILURE_INTERACTION_REQUIRED] =
-                        "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired",
+                [FAILURE_INTERACTION_REQUIRED] = "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired",
                 [FAILURE_LIMITS_EXCEEDED] = "org.freedesktop.DBus.Error.LimitsExceeded",
                 [FAILURE_NO_MEMORY] = "org.freedesktop.DBus.Error.NoMemory",
                 [FAILURE_BINARY_NOT_CONFIGURED] = "org.banger.FcProc.Error.BinaryNotConfigured",
@@ -55,7 +54,8 @@ static void names(void **state) {
 static void sets(void **state) {
         Failure f;
 
-        assert_int_equal(failure_set(&f, FAILURE_IN_USE, "%s is in use by %d", "br0", 3), -FAILURE_IN_USE);
+        assert_int_equal(failure_set(&f, FAILURE_IN_USE, "%s is in use by %d", "br0", 3),
+                         -FAILURE_IN_USE);
         assert_int_equal(f.kind, FAILURE_IN_USE);
         assert_string_equal(f.text, "br0 is in use by 3");
         assert_int_equal(failure_oom(&f), -FAILURE_NO_MEMORY);
@@ -74,7 +74,8 @@ static void quotes_anything(void **state) {
                 for (size_t i = 0; i < n; i++)
                         input[i] = (char)(1 + rand_r(&seed) % 255);
                 input[n] = '\0';
-                assert_int_equal(failure_set(&f, FAILURE_VMM_REFUSED, "%s", input), -FAILURE_VMM_REFUSED);
+                assert_int_equal(failure_set(&f, FAILURE_VMM_REFUSED, "%s", input),
+                                 -FAILURE_VMM_REFUSED);
                 for (size_t i = 0, left = strlen(f.text); left > 0;) {
                         size_t k = utf8_sequence(f.text + i, left);
 
@@ -104,11 +105,13 @@ static void a_name_at_the_cut(void **state) {
 static void kernel_errors(void **state) {
         Failure f;
 
-        assert_int_equal(failure_kernel(&f, -EPERM, NULL, "Tap %s: creating it", "tap0"), -FAILURE_KERNEL_REFUSED);
+        assert_int_equal(failure_kernel(&f, -EPERM, NULL, "Tap %s: creating it", "tap0"),
+                         -FAILURE_KERNEL_REFUSED);
         assert_string_equal(f.text, "Tap tap0: creating it: Operation not permitted");
         assert_int_equal(failure_kernel(&f, EPERM, "", "step"), -FAILURE_KERNEL_REFUSED);
         assert_string_equal(f.text, "step: Operation not permitted");
-        assert_int_equal(failure_kernel(&f, -EINVAL, "Name too long", "step"), -FAILURE_KERNEL_REFUSED);
+        assert_int_equal(failure_kernel(&f, -EINVAL, "Name too long", "step"),
+                         -FAILURE_KERNEL_REFUSED);
         assert_string_equal(f.text, "step: Invalid argument (Name too long)");
         assert_int_equal(failure_kernel(&f, -ENOMEM, "more", "step"), -FAILURE_NO_MEMORY);
         assert_int_equal(failure_kernel(&f, -EOPNOTSUPP, NULL, "step"), -FAILURE_NOT_SUPPORTED);
@@ -117,17 +120,16 @@ static void kernel_errors(void **state) {
                 assert_true(failure_kernel(&f, -error, NULL, "step") < 0);
                 assert_true(strlen(f.text) > 0);
         }
-        (void)failure_kernel(&f, -524, NULL, "step"); /* the kernel's own ENOTSUPP, which libc does not know */
+        (void)failure_kernel(&f, -524, NULL,
+                             "step"); /* the kernel's own ENOTSUPP, which libc does not know */
         assert_null(strstr(f.text, "null"));
         assert_non_null(strstr(f.text, "524"));
 }
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(names),
-                cmocka_unit_test(sets),
-                cmocka_unit_test(quotes_anything),
-                cmocka_unit_test(a_name_at_the_cut),
+                cmocka_unit_test(names),           cmocka_unit_test(sets),
+                cmocka_unit_test(quotes_anything), cmocka_unit_test(a_name_at_the_cut),
                 cmocka_unit_test(kernel_errors),
         };
 

@@ -17,9 +17,16 @@ static const int errors[] = {-EPERM, -ENOMEM, -EOPNOTSUPP, -ENOBUFS};
 
 static Netlink *nl;
 static Features features;
-static Config config = {.bridge_name = "br-fc", .bridge_family = AF_INET, .cidr = 24, .bridge_address = "172.16.0.1/24"};
+static Config config = {.bridge_name = "br-fc",
+                        .bridge_family = AF_INET,
+                        .cidr = 24,
+                        .bridge_address = "172.16.0.1/24"};
 
-static const TapSpec plain = {.name = "tap0", .bridge = "br-fc", .owner = 1000, .tun_uid = 1000, .tun_gid = (gid_t)-1,
+static const TapSpec plain = {.name = "tap0",
+                              .bridge = "br-fc",
+                              .owner = 1000,
+                              .tun_uid = 1000,
+                              .tun_gid = (gid_t)-1,
                               .isolated = true};
 
 static TapSpec full(void) {
@@ -80,7 +87,8 @@ static void assert_told(const Failure *f, int r, int error, const char *object) 
                 assert_int_equal(f->kind, FAILURE_NO_MEMORY);
                 return;
         }
-        assert_int_equal(f->kind, error == -EOPNOTSUPP ? FAILURE_NOT_SUPPORTED : FAILURE_KERNEL_REFUSED);
+        assert_int_equal(f->kind,
+                         error == -EOPNOTSUPP ? FAILURE_NOT_SUPPORTED : FAILURE_KERNEL_REFUSED);
         assert_non_null(strstr(f->text, object));
         assert_non_null(strstr(f->text, strerrordesc_np(-error)));
         assert_true(strchr(f->text, ':') != strrchr(f->text, ':')); /* "Tap tap0: the step: why" */
@@ -213,9 +221,12 @@ static void every_step_of_deletes(void **state) {
 
                                 (void)with_bridge(NULL);
                                 for (size_t i = 0; i < batch; i++) {
-                                        assert_int_equal(tap_create(nl, &features, &plain, &made, &f), 0);
+                                        assert_int_equal(tap_create(nl, &features, &plain, &made, &f),
+                                                         0);
                                         ifindexes[i] = made.ifindex;
-                                        assert_int_equal(tap_displace(nl, &features, made.ifindex, 1000, &f), 0);
+                                        assert_int_equal(tap_displace(nl, &features, made.ifindex,
+                                                                      1000, &f),
+                                                         0);
                                 }
                                 (void)strcpy(other.name, "fc-stays");
                                 assert_int_equal(tap_create(nl, &features, &other, &made, &f), 0);
@@ -226,7 +237,8 @@ static void every_step_of_deletes(void **state) {
                                 if (r < 0)
                                         assert_told(&f, r, errors[e], "");
                                 left = census().displaced;
-                                assert_int_equal(left > 0, r < 0); /* one that is left is not called gone */
+                                assert_int_equal(left > 0,
+                                                 r < 0); /* one that is left is not called gone */
                                 assert_int_equal(netlink_get_link(nl, foreign, NULL, &link), 0);
                                 assert_int_equal(taps_delete(nl, ifindexes, batch, &f), 0);
                                 assert_int_equal(census().displaced, 0);
@@ -245,7 +257,8 @@ static void displaces_only_what_was_meant(void **state) {
         assert_int_equal(tap_create(nl, &features, &plain, &made, &f), 0);
         assert_int_equal(tap_displace(nl, &features, made.ifindex, 1001, &f), -FAILURE_NOT_OURS);
         assert_int_equal(netlink_get_link(nl, 0, "tap0", &link), 0);
-        assert_int_equal(tap_displace(nl, &features, made.ifindex + 1000, 1000, &f), -FAILURE_NO_SUCH_TAP);
+        assert_int_equal(tap_displace(nl, &features, made.ifindex + 1000, 1000, &f),
+                         -FAILURE_NO_SUCH_TAP);
         assert_int_equal(tap_displace(nl, &features, 1, 1000, &f), -FAILURE_NOT_OURS);
         /* a tap that is not displaced is not deleted, alone or in a group */
         assert_int_equal(taps_delete(nl, &made.ifindex, 1, &f), -FAILURE_NOT_OURS);

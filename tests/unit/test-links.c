@@ -88,7 +88,8 @@ static void on_exit_(Process *process, void *userdata) {
 }
 
 /* A child ends, and the kernel tells this status, or, with silent, nothing. */
-static ProcessExit end_of_child(bool exit_status, bool silent, int wait_status, unsigned looks_before) {
+static ProcessExit end_of_child(bool exit_status, bool silent, int wait_status,
+                                unsigned looks_before) {
         const Features features = {.exit_status = exit_status};
         ProcessTable *table;
         Process *process;
@@ -131,9 +132,11 @@ static void causes(void **state) {
         assert_exit(end_of_child(true, false, W_EXITCODE(0, 0), 0), EXIT_CAUSE_EXITED, 0);
         assert_exit(end_of_child(true, false, W_EXITCODE(148, 0), 0), EXIT_CAUSE_EXITED, 148);
         assert_exit(end_of_child(true, false, W_EXITCODE(255, 0), 0), EXIT_CAUSE_EXITED, 255);
-        assert_exit(end_of_child(true, false, W_EXITCODE(0, SIGKILL), 0), EXIT_CAUSE_SIGNALED, SIGKILL);
+        assert_exit(end_of_child(true, false, W_EXITCODE(0, SIGKILL), 0), EXIT_CAUSE_SIGNALED,
+                    SIGKILL);
         assert_exit(end_of_child(true, false, W_EXITCODE(0, 64), 0), EXIT_CAUSE_SIGNALED, 64);
-        assert_exit(end_of_child(true, false, W_EXITCODE(0, SIGABRT) | WCOREFLAG, 0), EXIT_CAUSE_DUMPED, SIGABRT);
+        assert_exit(end_of_child(true, false, W_EXITCODE(0, SIGABRT) | WCOREFLAG, 0),
+                    EXIT_CAUSE_DUMPED, SIGABRT);
 }
 
 /* It is there only after the reap: asked again, at most 100 ms. */
@@ -162,7 +165,8 @@ static void no_process(void **state) {
         assert_int_equal(process_pin(table, getpid(), -1, &process, &f), 0);
         assert_int_equal(process_read_uid(process, &uid), 0);
         assert_int_equal(uid, getuid());
-        assert_true(process_runs(process, "/some/where/test-links") == process_runs(process, "test-links"));
+        assert_true(process_runs(process, "/some/where/test-links") ==
+                    process_runs(process, "test-links"));
         assert_false(process_runs(process, "firecracker"));
         assert_false(process_runs(process, ""));
         assert_false(process_runs(process, "test-links/"));
@@ -175,8 +179,9 @@ static void no_process(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(whose_link),       cmocka_unit_test(tap_macs),           cmocka_unit_test(cause_names),
-                cmocka_unit_test(causes),           cmocka_unit_test(cause_comes_late),   cmocka_unit_test(cause_is_not_known),
+                cmocka_unit_test(whose_link),       cmocka_unit_test(tap_macs),
+                cmocka_unit_test(cause_names),      cmocka_unit_test(causes),
+                cmocka_unit_test(cause_comes_late), cmocka_unit_test(cause_is_not_known),
                 cmocka_unit_test(no_process),
         };
 

@@ -233,10 +233,12 @@ static void on_address(int ifindex, int family, const void *address, uint8_t pre
 
         assert_int_equal(ifindex, 3);
         assert_non_null(inet_ntop(family, address, text, sizeof(text)));
-        (void)snprintf(seen->text + strlen(seen->text), sizeof(seen->text) - strlen(seen->text), "%s/%u ", text, prefix);
+        (void)snprintf(seen->text + strlen(seen->text), sizeof(seen->text) - strlen(seen->text),
+                       "%s/%u ", text, prefix);
 }
 
-static void put_address(uint8_t family, uint8_t prefix, const char *local, const char *address, size_t size) {
+static void put_address(uint8_t family, uint8_t prefix, const char *local, const char *address,
+                        size_t size) {
         struct nlmsghdr *m = fake_message(RTM_NEWADDR, NLM_F_MULTI);
         struct ifaddrmsg *info = mnl_nlmsg_put_extra_header(m, sizeof(*info));
         unsigned char bytes[16];
@@ -292,12 +294,17 @@ static void asks_for_a_bridge(void **state) {
         static const uint8_t mac[6] = {2, 0, 0, 0, 0, 1};
 
         fake_ack(0, NULL);
-        assert_int_equal(netlink_change_link(nl, &(LinkChange){.kind = "bridge", .name = "br0", .mac = mac}), 0);
+        assert_int_equal(netlink_change_link(nl, &(LinkChange){.kind = "bridge",
+                                                               .name = "br0",
+                                                               .mac = mac}),
+                         0);
         assert_int_equal(fake_sent(0)->nlmsg_type, RTM_NEWLINK);
-        assert_int_equal(fake_sent(0)->nlmsg_flags, NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
+        assert_int_equal(fake_sent(0)->nlmsg_flags,
+                         NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
         assert_string_equal(mnl_attr_get_str(attribute(0, IFI, IFLA_IFNAME)), "br0");
         assert_memory_equal(mnl_attr_get_payload(attribute(0, IFI, IFLA_ADDRESS)), mac, 6);
-        assert_string_equal(mnl_attr_get_str(within(attribute(0, IFI, IFLA_LINKINFO), IFLA_INFO_KIND)), "bridge");
+        assert_string_equal(mnl_attr_get_str(within(attribute(0, IFI, IFLA_LINKINFO), IFLA_INFO_KIND)),
+                            "bridge");
         assert_null(attribute(0, IFI, IFLA_MASTER));
         assert_null(attribute(0, IFI, IFLA_MTU));
 }
@@ -306,7 +313,9 @@ static void asks_for_a_displacement(void **state) {
         const struct ifinfomsg *info;
 
         fake_ack(0, NULL);
-        assert_int_equal(netlink_change_link(nl, &(LinkChange){.ifindex = 7, .name = "_fcx7", .master = LINK_NO_MASTER,
+        assert_int_equal(netlink_change_link(nl, &(LinkChange){.ifindex = 7,
+                                                               .name = "_fcx7",
+                                                               .master = LINK_NO_MASTER,
                                                                .down = true}),
                          0);
         info = mnl_nlmsg_get_payload(fake_sent(0));
@@ -326,7 +335,10 @@ static void asks_for_port_flags(void **state) {
 
                 fake_reset();
                 fake_ack(0, NULL);
-                assert_int_equal(netlink_set_port(nl, 7, &(PortFlags){.isolated = isolated, .locked = locked}, isolated), 0);
+                assert_int_equal(netlink_set_port(nl, 7,
+                                                  &(PortFlags){.isolated = isolated, .locked = locked},
+                                                  isolated),
+                                 0);
                 info = mnl_nlmsg_get_payload(fake_sent(0));
                 assert_int_equal(info->ifi_flags, isolated ? IFF_UP : 0);
                 assert_null(attribute(0, IFI, IFLA_MASTER)); /* beside slave data the kernel refuses it */
@@ -351,7 +363,8 @@ static void asks_for_a_sticky_neighbour(void **state) {
         assert_int_equal(netlink_add_fdb(nl, 7, mac), -EEXIST);
         nd = mnl_nlmsg_get_payload(fake_sent(0));
         /* NLM_F_REPLACE would steal the bridge's own */
-        assert_int_equal(fake_sent(0)->nlmsg_flags, NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
+        assert_int_equal(fake_sent(0)->nlmsg_flags,
+                         NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
         assert_int_equal(nd->ndm_flags, NTF_MASTER | 1 << 6);
         assert_int_equal(nd->ndm_state, NUD_NOARP);
         assert_memory_equal(mnl_attr_get_payload(attribute(0, sizeof(*nd), NDA_LLADDR)), mac, 6);
@@ -382,7 +395,8 @@ static void asks_for_addresses(void **state) {
         assert_null(attribute(1, sizeof(struct ifaddrmsg), IFA_BROADCAST));
         assert_int_equal(netlink_add_address(nl, 3, AF_INET6, &in6, 64), 0);
         assert_null(attribute(2, sizeof(struct ifaddrmsg), IFA_BROADCAST));
-        assert_int_equal(mnl_attr_get_payload_len(attribute(2, sizeof(struct ifaddrmsg), IFA_LOCAL)), 16);
+        assert_int_equal(mnl_attr_get_payload_len(attribute(2, sizeof(struct ifaddrmsg), IFA_LOCAL)),
+                         16);
 }
 
 #define TEST(function) cmocka_unit_test_setup_teardown(function, begin, end)

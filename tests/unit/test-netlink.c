@@ -216,7 +216,8 @@ static void cut_dump(void **state) {
 }
 
 static void lengths_that_lie(void **state) {
-        static const uint32_t lengths[] = {0, 1, 15, 17, 1000, 0x7fffffff, 0x80000000, 0xfffffff0, 0xffffffff};
+        static const uint32_t lengths[] = {0,          1,          15,         17,        1000,
+                                           0x7fffffff, 0x80000000, 0xfffffff0, 0xffffffff};
 
         for (size_t i = 0; i < ELEMENTS(lengths); i++) {
                 struct nlmsghdr m = {.nlmsg_len = lengths[i], .nlmsg_type = NLMSG_DONE};

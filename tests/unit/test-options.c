@@ -48,8 +48,9 @@ static void all_of_them(void **state) {
         Read read = {};
         Failure f;
 
-        assert_true(sd_bus_message_append(m, "a{sv}", 5, "number", "u", 4294967295U, "text", "s", "", "flag", "b", 1,
-                                          "large", "t", UINT64_MAX, "silent", "b", 0) >= 0);
+        assert_true(sd_bus_message_append(m, "a{sv}", 5, "number", "u", 4294967295U, "text", "s",
+                                          "", "flag", "b", 1, "large", "t", UINT64_MAX, "silent",
+                                          "b", 0) >= 0);
         assert_int_equal(read_all(m, &read, &f), 0);
         assert_true(read.has_flag && read.has_text && read.has_number && read.has_large);
         assert_int_equal(read.flag, 0); /* "silent" came later, into the same */
@@ -100,13 +101,16 @@ static void refused(sd_bus_message *m, const char *word) {
 }
 
 static void unknown(void **state) {
-        static const char *const keys[] = {"", "Flag", "flag ", "flags", "fla", "a-very-long-key-that-nobody-knows-of-at-all"};
+        static const char *const keys[] = {"",      "Flag",
+                                           "flag ", "flags",
+                                           "fla",   "a-very-long-key-that-nobody-knows-of-at-all"};
         sd_bus_message *m;
         Failure f;
 
         for (size_t i = 0; i < ELEMENTS(keys); i++) {
                 m = message_new();
-                assert_true(sd_bus_message_append(m, "a{sv}", 2, "flag", "b", 1, keys[i], "b", 1) >= 0);
+                assert_true(sd_bus_message_append(m, "a{sv}", 2, "flag", "b", 1, keys[i], "b", 1) >=
+                            0);
                 refused(m, "Unknown option");
         }
         m = message_new();
@@ -135,7 +139,8 @@ static void wrong_type(void **state) {
         assert_true(sd_bus_message_append(m, "a{sv}", 1, "text", "o", "/path") >= 0);
         refused(m, "'text' has type 'o'");
         m = message_new();
-        assert_true(sd_bus_message_append(m, "a{sv}", 1, "large", "(tt)", (uint64_t)1, (uint64_t)2) >= 0);
+        assert_true(sd_bus_message_append(m, "a{sv}", 1, "large", "(tt)", (uint64_t)1,
+                                          (uint64_t)2) >= 0);
         refused(m, "'large' has type '(tt)'");
         m = message_new();
         assert_true(sd_bus_message_append(m, "a{sv}", 1, "text", "as", 1, "x") >= 0);
@@ -145,7 +150,8 @@ static void wrong_type(void **state) {
 static void twice(void **state) {
         sd_bus_message *m = message_new();
 
-        assert_true(sd_bus_message_append(m, "a{sv}", 3, "flag", "b", 1, "number", "u", 1, "flag", "b", 0) >= 0);
+        assert_true(sd_bus_message_append(m, "a{sv}", 3, "flag", "b", 1, "number", "u", 1, "flag",
+                                          "b", 0) >= 0);
         refused(m, "'flag' is given twice");
 }
 
@@ -167,7 +173,10 @@ static void no_dictionary(void **state) {
 static int connect_bus(void **state) {
         if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
                 return -1;
-        return sd_bus_new(&bus) < 0 || sd_bus_set_fd(bus, pair[0], pair[0]) < 0 || sd_bus_start(bus) < 0 ? -1 : 0;
+        return sd_bus_new(&bus) < 0 || sd_bus_set_fd(bus, pair[0], pair[0]) < 0 ||
+                               sd_bus_start(bus) < 0
+                       ? -1
+                       : 0;
 }
 
 static int disconnect_bus(void **state) {
@@ -177,8 +186,9 @@ static int disconnect_bus(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(all_of_them), cmocka_unit_test(none),       cmocka_unit_test(more_follows),
-                cmocka_unit_test(unknown),     cmocka_unit_test(wrong_type), cmocka_unit_test(twice),
+                cmocka_unit_test(all_of_them),   cmocka_unit_test(none),
+                cmocka_unit_test(more_follows),  cmocka_unit_test(unknown),
+                cmocka_unit_test(wrong_type),    cmocka_unit_test(twice),
                 cmocka_unit_test(no_dictionary),
         };
 

@@ -63,10 +63,12 @@ static void a_range(void **state) {
 }
 
 static void order_does_not_matter(void **state) {
-        static const char text[] = U2 ":300000:10\n" U1 ":100000:10\n" U2 ":200000:10\n" U1 ":400000:10";
+        static const char text[] = U2 ":300000:10\n" U1 ":100000:10\n" U2 ":200000:10\n" U1
+                                      ":400000:10";
 
         for (uid_t base = 100000; base <= 400000; base += 100000) {
-                assert_int_equal(owner(text, base + 9), base == 100000 || base == 400000 ? 1234500001 : 1234500002);
+                assert_int_equal(owner(text, base + 9),
+                                 base == 100000 || base == 400000 ? 1234500001 : 1234500002);
                 assert_int_equal(owner(text, base + 10), base + 10);
                 assert_int_equal(owner(text, base - 1), base - 1);
         }
@@ -113,12 +115,33 @@ static void into_invalid_uids(void **state) {
 }
 
 static void broken_lines(void **state) {
-        static const char *const lines[] = {
-                "alice", ":", "::", ":::", U1, U1 ":", U1 ":100000", U1 ":100000:", U1 ":a:b", U1 ":100000:-1",
-                U1 ":0100000:10", U1 ":100000:+10", U1 ": 100000:10", U1 ":100000: 10", U1 ":100000:10 ",
-                U1 " :100000:10", "#" U1 ":100000:10", U1 ":100000:10\r", U1 ":100000:0x10", "0" U1 ":100000:10",
-                U1 ":1e5:10", U1 "/100000/10",
-                U1 "::100000:10", ":" U1 ":100000:10", "::" U1 ":100000:10", U1 ":100000::10", "\xff\xfe:100000:10"};
+        static const char *const lines[] = {"alice",
+                                            ":",
+                                            "::",
+                                            ":::",
+                                            U1,
+                                            U1 ":",
+                                            U1 ":100000",
+                                            U1 ":100000:",
+                                            U1 ":a:b",
+                                            U1 ":100000:-1",
+                                            U1 ":0100000:10",
+                                            U1 ":100000:+10",
+                                            U1 ": 100000:10",
+                                            U1 ":100000: 10",
+                                            U1 ":100000:10 ",
+                                            U1 " :100000:10",
+                                            "#" U1 ":100000:10",
+                                            U1 ":100000:10\r",
+                                            U1 ":100000:0x10",
+                                            "0" U1 ":100000:10",
+                                            U1 ":1e5:10",
+                                            U1 "/100000/10",
+                                            U1 "::100000:10",
+                                            ":" U1 ":100000:10",
+                                            "::" U1 ":100000:10",
+                                            U1 ":100000::10",
+                                            "\xff\xfe:100000:10"};
 
         for (size_t i = 0; i < ELEMENTS(lines); i++) {
                 char text[256];
@@ -156,7 +179,8 @@ static void disputed(void **state) {
         assert_int_equal(count(U1 ":100000:10\n" U2 ":100010:10\n"), 2);
         /* a range inside another, and one that only the wide one reaches */
         assert_int_equal(count(U1 ":100000:1000\n" U2 ":100010:10\n" U2 ":100900:10\n"), 0);
-        assert_int_equal(owner(U1 ":100000:1000\n" U2 ":100010:10\n" U2 ":101000:10\n", 101005), 1234500002);
+        assert_int_equal(owner(U1 ":100000:1000\n" U2 ":100010:10\n" U2 ":101000:10\n", 101005),
+                         1234500002);
 }
 
 static void twice_the_same_user(void **state) {
@@ -184,8 +208,8 @@ static void at_random(void **state) {
                         r[i].first = 1 + (unsigned)rand_r(&seed) % 60;
                         r[i].count = 1 + (unsigned)rand_r(&seed) % 20;
                         r[i].user = 1234500001 + (unsigned)rand_r(&seed) % 3;
-                        (void)snprintf(text + strlen(text), sizeof(text) - strlen(text), "%u:%u:%u\n", r[i].user,
-                                       r[i].first, r[i].count);
+                        (void)snprintf(text + strlen(text), sizeof(text) - strlen(text),
+                                       "%u:%u:%u\n", r[i].user, r[i].first, r[i].count);
                 }
                 map = read_text(text, strlen(text));
                 for (uid_t uid = 0; uid < 100; uid++) {
@@ -206,16 +230,11 @@ static void at_random(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(a_range),
-                cmocka_unit_test(order_does_not_matter),
-                cmocka_unit_test(no_file),
-                cmocka_unit_test(of_root),
-                cmocka_unit_test(of_no_user),
-                cmocka_unit_test(into_invalid_uids),
-                cmocka_unit_test(broken_lines),
-                cmocka_unit_test(strange_bytes),
-                cmocka_unit_test(disputed),
-                cmocka_unit_test(twice_the_same_user),
+                cmocka_unit_test(a_range),      cmocka_unit_test(order_does_not_matter),
+                cmocka_unit_test(no_file),      cmocka_unit_test(of_root),
+                cmocka_unit_test(of_no_user),   cmocka_unit_test(into_invalid_uids),
+                cmocka_unit_test(broken_lines), cmocka_unit_test(strange_bytes),
+                cmocka_unit_test(disputed),     cmocka_unit_test(twice_the_same_user),
                 cmocka_unit_test(at_random),
         };
 

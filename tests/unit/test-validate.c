@@ -10,12 +10,35 @@
 #include "validate.h"
 
 static void link_names(void **state) {
-        static const char *const good[] = {"a", "tap0", "br-fc", "0a", "a.b_c-d", "fc-123456789012",
-                                           "1-", "9.9.9", "abcdefghijklmno"};
-        static const char *const bad[] = {
-                "", ".", "..", "-a", "_a", ".a", "A", "tap%d", "tap 0", "tap\t0", "tap\n", "tap/0", "tap:0",
-                "tap\x1b", "tap\xff", "t\xc3\xa4p", "0", "123", "000000000000000", "abcdefghijklmnop", "tap@0",
-                "tAp", "tap*", "tap=0", "../x", "a\x7f"};
+        static const char *const good[] = {"a",  "tap0",    "br-fc",
+                                           "0a", "a.b_c-d", "fc-123456789012",
+                                           "1-", "9.9.9",   "abcdefghijklmno"};
+        static const char *const bad[] = {"",
+                                          ".",
+                                          "..",
+                                          "-a",
+                                          "_a",
+                                          ".a",
+                                          "A",
+                                          "tap%d",
+                                          "tap 0",
+                                          "tap\t0",
+                                          "tap\n",
+                                          "tap/0",
+                                          "tap:0",
+                                          "tap\x1b",
+                                          "tap\xff",
+                                          "t\xc3\xa4p",
+                                          "0",
+                                          "123",
+                                          "000000000000000",
+                                          "abcdefghijklmnop",
+                                          "tap@0",
+                                          "tAp",
+                                          "tap*",
+                                          "tap=0",
+                                          "../x",
+                                          "a\x7f"};
 
         for (size_t i = 0; i < ELEMENTS(good); i++)
                 assert_true(link_name_valid(good[i]));
@@ -54,11 +77,15 @@ static void tap_names(void **state) {
 }
 
 static void paths(void **state) {
-        static const char *const good[] = {"/a", "/run/banger/1000/web.sock", "/...", "/.a", "/a.", "/..a",
-                                           "/ ", "/%s", "/\xc3\xa4", "/a b/c"};
-        static const char *const bad[] = {"", "/", "a", "a/b", "./a", "//", "//a", "/a/", "/a//b", "/.",
-                                          "/..", "/a/./b", "/a/../b", "/a/.", "/a/..", "/\n", "/a\t", "/\x1b[m",
-                                          "/\x7f", "/a/\x01/b", " /a"};
+        static const char *const good[] = {"/a",        "/run/banger/1000/web.sock",
+                                           "/...",      "/.a",
+                                           "/a.",       "/..a",
+                                           "/ ",        "/%s",
+                                           "/\xc3\xa4", "/a b/c"};
+        static const char *const bad[] = {"",        "/",         "a",     "a/b", "./a",  "//",
+                                          "//a",     "/a/",       "/a//b", "/.",  "/..",  "/a/./b",
+                                          "/a/../b", "/a/.",      "/a/..", "/\n", "/a\t", "/\x1b[m",
+                                          "/\x7f",   "/a/\x01/b", " /a"};
         Failure f;
 
         for (size_t i = 0; i < ELEMENTS(good); i++) {
@@ -111,8 +138,9 @@ static void labels(void **state) {
         for (int c = 1; c < 128; c++) {
                 char text[] = {'a', (char)c, '\0'};
 
-                assert_int_equal(label_check(text, &f),
-                                 c < 0x20 || c == 0x7f || c == '<' || c == '>' ? -FAILURE_INVALID_ARGS : 0);
+                assert_int_equal(label_check(text, &f), c < 0x20 || c == 0x7f || c == '<' || c == '>'
+                                                                ? -FAILURE_INVALID_ARGS
+                                                                : 0);
         }
 }
 
@@ -139,11 +167,23 @@ static void uids(void **state) {
 }
 
 static void macs(void **state) {
-        static const char *const bad[] = {
-                "", "06:00:ac:10:00:0", "06:00:ac:10:00:022", "06-00-ac-10-00-02", "0600ac100002",
-                "06:00:ac:10:00:0g", "06:00:ac:10:00: 2", "06:00:ac:10:00;02", "00:00:00:00:00:00",
-                "ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01", "07:00:ac:10:00:02", "+6:00:ac:10:00:02",
-                "06:00:ac:10:00:02\n", " 6:00:ac:10:00:02", "0x:00:ac:10:00:02", ":06:00:ac:10:00:0"};
+        static const char *const bad[] = {"",
+                                          "06:00:ac:10:00:0",
+                                          "06:00:ac:10:00:022",
+                                          "06-00-ac-10-00-02",
+                                          "0600ac100002",
+                                          "06:00:ac:10:00:0g",
+                                          "06:00:ac:10:00: 2",
+                                          "06:00:ac:10:00;02",
+                                          "00:00:00:00:00:00",
+                                          "ff:ff:ff:ff:ff:ff",
+                                          "01:00:5e:00:00:01",
+                                          "07:00:ac:10:00:02",
+                                          "+6:00:ac:10:00:02",
+                                          "06:00:ac:10:00:02\n",
+                                          " 6:00:ac:10:00:02",
+                                          "0x:00:ac:10:00:02",
+                                          ":06:00:ac:10:00:0"};
         uint8_t mac[6], expected[6] = {0x06, 0x00, 0xac, 0x10, 0xfe, 0x02};
         char text[18];
         Failure f;
@@ -171,8 +211,21 @@ static void macs(void **state) {
 }
 
 static void numbers(void **state) {
-        static const char *const bad[] = {"", "00", "01", "-1", "+1", " 1", "1 ", "1\n", "0x1", "1e3", "1.0", "a",
-                                          "18446744073709551616", "99999999999999999999999", "-0",
+        static const char *const bad[] = {"",
+                                          "00",
+                                          "01",
+                                          "-1",
+                                          "+1",
+                                          " 1",
+                                          "1 ",
+                                          "1\n",
+                                          "0x1",
+                                          "1e3",
+                                          "1.0",
+                                          "a",
+                                          "18446744073709551616",
+                                          "99999999999999999999999",
+                                          "-0",
                                           "\xd9\xa1"};
         uint64_t n = 7;
 
@@ -213,11 +266,26 @@ static void utf8_every_code_point(void **state) {
 }
 
 static void utf8_broken(void **state) {
-        static const char *const bad[] = {"\x80", "\xbf", "\xc0\x80", "\xc1\xbf", "\xe0\x80\x80", "\xe0\x9f\xbf",
-                                          "\xf0\x80\x80\x80", "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80",
-                                          "\xf5\x80\x80\x80", "\xf8\x88\x80\x80\x80", "\xfe", "\xff",
-                                          "\xed\xa0\x80", "\xed\xbf\xbf", "\xc3(", "\xe2\x82(", "\xe2(\xa1",
-                                          "\xf0\x9f\x98(", "\xc3\xc3\xa4"};
+        static const char *const bad[] = {"\x80",
+                                          "\xbf",
+                                          "\xc0\x80",
+                                          "\xc1\xbf",
+                                          "\xe0\x80\x80",
+                                          "\xe0\x9f\xbf",
+                                          "\xf0\x80\x80\x80",
+                                          "\xf0\x8f\xbf\xbf",
+                                          "\xf4\x90\x80\x80",
+                                          "\xf5\x80\x80\x80",
+                                          "\xf8\x88\x80\x80\x80",
+                                          "\xfe",
+                                          "\xff",
+                                          "\xed\xa0\x80",
+                                          "\xed\xbf\xbf",
+                                          "\xc3(",
+                                          "\xe2\x82(",
+                                          "\xe2(\xa1",
+                                          "\xf0\x9f\x98(",
+                                          "\xc3\xc3\xa4"};
 
         assert_int_equal(utf8_sequence("", 0), 0);
         for (size_t i = 0; i < ELEMENTS(bad); i++)

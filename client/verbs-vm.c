@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: MIT */
+/* The verbs about sockets and the processes behind them, all but those that wait for an exit. */
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "batch.h"
+#include "output.h"
+#include "report.h"
+#include "text.h"
+#include "validate.h"
+
+#define GRACE_DEFAULT (30 * USEC_PER_SEC)
+
+/* The call itself has to last longer than what the service may wait. */
+static uint64_t patience(const Ctl *ctl) {
+        if (!ctl->have_timeout)
+                return 60 * USEC_PER_SEC;
+        return ctl->timeout > USEC_FOREVER - 60 * USEC_PER_SEC ? CALL_WAITING
+                                                               : ctl->timeout + 60 * USEC_PER_SEC;
+}
+
+static int append_timeout(Ctl *ctl, sd_bus_message *m) {
+        if (!ctl->have_timeout)
+                return sd_bus_message_append(m, "a{sv}", 0);
+        return sd_bus_message_append(m, "a{sv}", 1, "timeout-usec", "t", ctl->timeout);
+}
+
+static int socket_only_build(Ctl *ctl, sd_bus_message *m, Task *task) {
+        return sd_bus_message_append(m, "s", task->target.path);
+}
+
+/* --- sockets --- */
+
+static int ensure_access_build(Ctl *ctl, sd_bus_message *m, Task *task) {
+        int r = sd_bus_message_append(m, "ss", task->target.path, (const char *)task->extra);
+
+        return r < 0 ? r : append_timeout(ctl, m);
+}
+
+static int ensure_access_take(Ctl *ctl, sd_bus_message *reply, Task *task) {
+        task_say(task, "%s: ready", task->target.path);
+        return 0;
+}
+
+int verb_ensure_socket_access(Ctl *ctl, int n, char *arguments[]) {
+        Job job = {.method = "EnsureSocketAccess",
+                   .key = "api_sock",
+                   .single = true,
+                   .timeout = patience(ctl),
+                   .doing = "Waiting for the socket",
+                   .build = ensure_access_build,
+                   .take = ensure_access_take};
+        const char *label = n > 1 ? arguments[1] : strrchr(arguments[0], '/');
+        char text[65];
+        Failure f;
+
+        if (n == 1) {
+                text_make_printable(label ? label + 1 : arguments[0], text, sizeof(text));
+                for (char *p = text; *p; p++)
+                        if (*p == '<' || *p == '>')
+                                *p = '_';
+                label = *text ? text : "socket";
+        } else if (label_check(label, &f) < 0)
+                return report_usage(ctl, "%s", f.text);
+        return batch_run_targets(ctl, &job, 1, arguments, false, label);
+}
+
+static int ctrl_alt_del_build(Ctl *ctl, sd_bus_message *m, Task *task) {
+        int r = sd_bus_message_append(m, "s", task->target.path);
+
+        return r < 0 ? r : append_timeout(ctl, m);
+}
+
+static int ctrl_alt_del_take(Ctl *ctl, sd_bus_message *reply, Task *task) {
+        task_say(task, "%s: asked to shut down", task->target.typed);
+        task_add_bool(task, "sent", true);
+        return 0;
+}
+
+int verb_send_ctrl_alt_del(Ctl *ctl, int n, char *arguments[]) {
+        Job job = {.method = "SendCtrlAltDel",
+                   .key = "api_sock",
+                   .timeout = patience(ctl),
+                   .doing = "Waiting for the socket",
+                   .build = ctrl_alt_del_build,
+                   .take = ctrl_alt_del_take};
+
+        return batch_run_targets(ctl, &job, n, arguments, false, NULL);
+}
+
+/* --- who is behind a socket --- */
+
+static void say_pid(Task *task, uint32_t pid, bool named) {
+        if (named)
+                task_say(task, "%s: %u", task->target.typed, pid);
+        else
+                task_say(task, "%u", pid);
+        task->answer = true;
+        task_add_number(task, "pid", pid);
+}
+
+/* For scripts: of a single socket the bare number. */
+static int pid_take(Ctl *ctl, sd_bus_message *reply, Task *task) {
+        uint32_t pid;
+        int r = sd_bus_message_read(reply, "u", &pid);
+
+        if (r >= 0)
+                say_pid(task, pid, task->extra != NULL);
+        return r;
+}
+
+static int open_take(Ctl *ctl, sd_bus_message *reply, Task *task) {
+        struct pollfd p = {.events = POLLIN};
+        uint32_t pid;
+        int r = sd_bus_message_read(reply, "uh", &pid, &p.fd);
+
+        if (r < 0)
+                return r;
+        say_pid(task, pid, task->extra != NULL);
+        if (poll(&p, 1, 0) > 0) /* the message owns the descriptor */
+                report_note(ctl, "%s: it has just ended", task->target.typed);
+        return 0;
+}
+
+int verb_find_pid(Ctl *ctl, int n, char *arguments[]) {
+        static const Job job = {.method = "FindPID",
+                                .key = "api_sock",
+                                .build = socket_only_build,
+                                .take = pid_take};
+
+        return batch_run_targets(ctl, &job, n, arguments, false, n > 1 ? "" : NULL);
+}
+
+int verb_open_process(Ctl *ctl, int n, char *arguments[]) {
+        static const Job job = {.method = "OpenProcess",
+                                .key = "api_sock",
+                                .build = socket_only_build,
+                                .take = open_take};
+
+        /* a descriptor cannot travel through ssh; the call would never be answered */
+        if (ctl_remote(ctl))
+                return verb_find_pid(ctl, n, arguments);
+        return batch_run_targets(ctl, &job, n, arguments, false, n > 1 ? "" : NULL);
+}
+
+static int resolve_build(Ctl *ctl, sd_bus_message *m, Task *task) {
+        return sd_bus_message_append(m, "su", task->target.path, *(const uint32_t *)task->extra);
+}
+
+static int resolve_take(Ctl *ctl, sd_bus_message *reply, Task *task) {
+        uint32_t pid;
+        int r = sd_bus_message_read(reply, "u", &pid);
+
+        if (r >= 0)
+                say_pid(task, pid, false);
+        return r;
+}
+
+int verb_resolve_pid(Ctl *ctl, int n, char *arguments[]) {
+        static const Job job = {.method = "ResolvePID",
+                                .key = "api_sock",
+                                .single = true,
+                                .build = resolve_build,
+                                .take = resolve_take};
+        uint64_t number;
+        uint32_t pid;
+
+        if (!number_parse(arguments[1], INT32_MAX, &number))
+                return report_usage(ctl, "'%.40s' is no process ID; give one, or 0 for none", arguments[1]);
+        pid = (uint32_t)number;
+        return batch_run_targets(ctl, &job, 1, arguments, false, &pid);
+}
+
+/* --- ends --- */
+
+static int kill_build(Ctl *ctl, sd_bus_message *m, Task *task) {
+        return sd_bus_message_append(m, "usa{sv}", task->target.pid, task->target.path ?: "", 0);
+}
+
+static int kill_take(Ctl *ctl, sd_bus_message *reply, Task *task) {
+        task_say(task, "%s: killed", task->target.typed);
+        task_add_bool(task, "sent", true);
+        return 0;
+}
+
+int verb_kill(Ctl *ctl, int n, char *arguments[]) {
+        static const Job job = {.method = "Kill",
+                                .key = "api_sock",
+                                .build = kill_build,
+                                .take = kill_take};
+
+        return batch_run_targets(ctl, &job, n, arguments, true, NULL);
+}
+
+static int shutdown_build(Ctl *ctl, sd_bus_message *m, Task *task) {
+        int r = sd_bus_message_append(m, "st", task->target.path,
+                                      ctl->have_grace ? ctl->grace : (uint64_t)GRACE_DEFAULT);
+
+        if (r < 0)
+                return r;
+        if (!ctl->force)
+                return sd_bus_message_append(m, "a{sv}", 0);
+        return sd_bus_message_append(m, "a{sv}", 1, "force", "b", 1);
+}
+
+static int shutdown_take(Ctl *ctl, sd_bus_message *reply, Task *task) {
+        const char *how, *cause, *meaning;
+        char ended[128];
+        int32_t status;
+        int r = sd_bus_message_read(reply, "ssi", &how, &cause, &status);
+
+        if (r < 0)
+                return r;
+        exit_describe(cause, status, ended, sizeof(ended));
+        if (strcmp(how, "already-gone") == 0) {
+                task_say(task, "%s: was not running, nothing to do", task->target.typed);
+                task->note = true;
+        } else if (strcmp(how, "ctrl-alt-del") == 0)
+                task_say(task, "%s: shut down by its guest (%s)", task->target.typed, ended);
+        else
+                task_say(task, "%s: %s (%s)", task->target.typed, how, ended);
+        task_add_string(task, "how", how);
+        task_add_string(task, "cause", cause);
+        task_add_number(task, "status", status);
+        meaning = strcmp(cause, "exited") == 0 ? exit_code_meaning(status) : NULL;
+        if (meaning)
+                task_add_string(task, "meaning", meaning);
+        return 0;
+}
+
+int verb_shutdown(Ctl *ctl, int n, char *arguments[]) {
+        char grace[32], doing[96];
+        Job job = {.method = "Shutdown",
+                   .key = "api_sock",
+                   .timeout = CALL_WAITING,
+                   .doing = doing,
+                   .build = shutdown_build,
+                   .take = shutdown_take};
+
+        span_format(ctl->have_grace ? ctl->grace : GRACE_DEFAULT, grace, sizeof(grace));
+        (void)snprintf(doing, sizeof(doing), "Asked to shut down, killed after %s", grace);
+        return batch_run_targets(ctl, &job, n, arguments, false, NULL);
+}
