@@ -190,15 +190,25 @@ int call_authorize(Call *call, const char *action, const Details *details, sd_bu
         if (!question)
                 return failure_oom(&f), call_fail(call, error, &f);
         if (a->state != AUTHORIZATION_NOT_ASKED) {
-                /* that the process has ended meanwhile is no other question: nothing will be done to it */
-                if (strcmp(question, a->question) == 0 &&
-                    (details->pid == a->details.pid || details->pid == 0 ||
-                     strcmp(action, ACTION_INSPECT) == 0))
+                bool same = strcmp(question, a->question) == 0;
+
+                /* a refusal says the same whatever is there now, or it would tell what is */
+                if (a->state != AUTHORIZATION_ALLOWED)
                         return conclude(call, error);
-                (void)failure_set(&f, FAILURE_ACCESS_DENIED,
-                                  "%s %s: what it acts upon changed while polkit was asked; try again",
-                                  call_method(call), call->object);
-                return call_fail(call, error, &f);
+                /* that the process has ended, or that who listens is known only now that it may be, is
+                 * no other question */
+                if (same && (details->pid == a->details.pid || details->pid == 0 ||
+                             a->details.pid == 0 || strcmp(action, ACTION_INSPECT) == 0))
+                        return 0;
+                if (a->asked_again) {
+                        (void)failure_set(&f, FAILURE_ACCESS_DENIED,
+                                          "%s %s: what it acts upon keeps changing while polkit is asked; "
+                                          "try again",
+                                          call_method(call), call->object);
+                        return call_fail(call, error, &f);
+                }
+                a->asked_again = true; /* what it acts upon has changed: that is to be asked about */
+                free(TAKE_PTR(a->question));
         }
         a->action = action;
         a->details = *details;

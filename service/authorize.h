@@ -54,6 +54,7 @@ typedef enum AuthorizationState {
 typedef struct Authorization {
         AuthorizationState state;
         bool needed; /* the call is of a kind that the log wants */
+        bool asked_again;
         const char *action;
         char *question;  /* action and details, to compare */
         Details details; /* tap and api_sock are the message's, bridge the next line's */

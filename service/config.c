@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include "config.h"
 #include "validate.h"
@@ -269,7 +270,7 @@ static int on_line(void *user, const char *section, const char *key, const char 
 }
 
 static int read_file(Reader *r, const char *file, bool required) {
-        _cleanup_close_ int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+        _cleanup_close_ int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
         struct stat st;
         FILE *stream;
         int line;
@@ -282,6 +283,8 @@ static int read_file(Reader *r, const char *file, bool required) {
                 (void)snprintf(r->reason, sizeof(r->reason), "%s", strerrordesc_np(error));
                 return -error;
         }
+        if (S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3)) /* a link to /dev/null masks */
+                return 0;
         if (!S_ISREG(st.st_mode) || st.st_uid != 0 || (st.st_mode & 022)) {
                 (void)snprintf(r->reason, sizeof(r->reason),
                                "must be a regular file that root alone can write (chown root, "
@@ -336,6 +339,11 @@ static int read_dropins(Reader *r, const char *const directories[static 2], char
                 counts[d] = directories[d]
                                     ? scandir(directories[d], &entries[d], is_dropin, alphasort)
                                     : 0;
+                if (counts[d] < 0 && errno != ENOENT) {
+                        k = -errno;
+                        if (asprintf(ret_reason, "%s: %s", directories[d], strerrordesc_np(-k)) < 0)
+                                *ret_reason = NULL;
+                }
                 if (counts[d] < 0)
                         counts[d] = 0;
         }

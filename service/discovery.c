@@ -23,6 +23,7 @@
 #include "worker.h"
 
 #define SCAN_PATIENCE_USEC (2500 * USEC_PER_MSEC)
+#define LOOKS_PER_TURN 16
 #define CANDIDATES_MAX 64
 #define LATER_USEC (250 * USEC_PER_MSEC)
 
@@ -38,7 +39,9 @@ typedef struct Scan {
         ScanPlan plan;
         ScanResult result;
         uid_t uid;
-        bool running; /* with the worker */
+        bool running; /* with the worker, or still being looked at */
+        size_t looked;
+        sd_event_source *look;
         sd_event_source *deadline;
         STAILQ_HEAD(, ScanWaiter) waiters;
         LIST_ENTRY(Scan) in_list;
@@ -74,7 +77,7 @@ static SocketState consider(Service *s, const char *path) {
         _cleanup_target_ Target t = TARGET_NONE;
         Failure f;
 
-        if (target_find(s, path, &t, &f) < 0 || t.socket.refusal.kind || !t.socket.agrees)
+        if (target_look(s, path, UID_NONE, &t, &f) < 0 || t.socket.refusal.kind || !t.socket.agrees)
                 return SOCKET_ABSENT;
         if (t.socket.state == SOCKET_LISTENING)
                 known_ask(s, path, &t.socket, t.process);
@@ -88,6 +91,7 @@ static void scan_free(Scan *scan) {
 
         LIST_REMOVE(scan, in_list);
         sd_event_source_disable_unref(scan->deadline);
+        sd_event_source_disable_unref(scan->look);
         scan_plan_clear(&scan->plan);
         scan_result_clear(&scan->result);
         while ((w = STAILQ_FIRST(&scan->waiters))) {
@@ -136,22 +140,38 @@ static void scan_job_run(Job *job, Netlink *nl) {
         scan_run(&scan->plan, &scan->result);
 }
 
-static void scan_job_done(Job *job) {
-        Scan *scan = (Scan *)job;
+/* A few at a time: between them others are served. */
+static int on_look(sd_event_source *source, void *userdata) {
+        Scan *scan = userdata;
         Service *s = scan->service;
 
-        scan->running = false;
-        if (scan->result.cut)
-                log_message(LOG_WARNING,
-                            "More than %d sockets below the roots; the rest is not looked at",
-                            SCAN_PATHS_MAX);
-        for (size_t i = 0; i < scan->result.n; i++)
-                (void)consider(s, scan->result.paths[i]);
+        for (unsigned n = 0; n < LOOKS_PER_TURN && scan->looked < scan->result.n; n++)
+                (void)consider(s, scan->result.paths[scan->looked++]);
+        if (scan->looked < scan->result.n)
+                return 0;
+        scan->look = sd_event_source_disable_unref(scan->look);
         scan_result_clear(&scan->result);
-        scan_plan_clear(&scan->plan);
-        if (!known_is_asking(scan->service, scan->uid) ||
+        scan->running = false;
+        if (!known_is_asking(s, scan->uid) ||
             sd_event_add_time_relative(s->event, &scan->deadline, CLOCK_MONOTONIC,
                                        SCAN_PATIENCE_USEC, 0, on_scan_deadline, scan) < 0)
+                scan_finish(scan);
+        return 0;
+}
+
+static void scan_job_done(Job *job) {
+        Scan *scan = (Scan *)job;
+        int r;
+
+        if (scan->result.cut)
+                log_message(LOG_WARNING,
+                            "More sockets below the roots than are looked at (%d, and %d in a directory)",
+                            SCAN_PATHS_MAX, SCAN_SOCKETS_MAX);
+        scan_plan_clear(&scan->plan);
+        r = sd_event_add_defer(scan->service->event, &scan->look, on_look, scan);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(scan->look, SD_EVENT_ON);
+        if (r < 0)
                 scan_finish(scan);
 }
 
@@ -311,6 +331,11 @@ static int on_root(sd_event_source *source, const struct inotify_event *event, v
         UidDirectory *d;
         uint64_t uid;
 
+        if (event->mask & IN_Q_OVERFLOW) {
+                discovery_follow_subscribers(s);
+                (void)discovery_scan(s, UID_NONE, NULL, NULL);
+                return 0;
+        }
         if (event->len == 0 || !number_parse(event->name, INT32_MAX, &uid) ||
             !events_has_subscriber(s, subuid_owner(&s->subuids, (uid_t)uid)))
                 return 0;

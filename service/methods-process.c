@@ -15,6 +15,9 @@
 #include "validate.h"
 #include "wait.h"
 
+#define SUBSCRIPTIONS_MAX 16U /* connections of one user */
+#define QUEUED_MAX 4096U      /* messages that the bus has not taken yet */
+
 /* --- FindPID, OpenProcess, ResolvePID --- */
 
 /* What the three look-ups have in common: path is checked, the caller is known and may, and
@@ -30,7 +33,7 @@ static int find_listener(Service *s, sd_bus_message *m, const char *path, Call *
         if (r != 0)
                 return r;
         call_set_object(*ret_call, "%s", path);
-        if (target_find(s, path, ret, &f) < 0)
+        if (target_find(*ret_call, path, ret, &f) < 0)
                 return call_fail(*ret_call, error, &f);
         r = target_authorize(*ret_call, ACTION_INSPECT, path, ret, error);
         if (r != 0)
@@ -236,7 +239,7 @@ static int wait_for(sd_bus_message *m, Service *s, bool replies, sd_bus_error *e
                 return r;
         call_set_object(call, "%s%s%u", path, *path ? " pid " : "pid ", pid);
 
-        if (target_find_either(s, path, (pid_t)pid, &t, &f) < 0)
+        if (target_find_either(call, path, (pid_t)pid, &t, &f) < 0)
                 return call_fail(call, error, &f);
         target_recall(call, &t);
         r = target_authorize(call, ACTION_WAIT_FOR_EXIT, path, &t, error);
@@ -305,7 +308,7 @@ int method_kill(sd_bus_message *m, void *userdata, sd_bus_error *error) {
                 return r;
         call_set_object(call, "%s%s%u", path, *path ? " pid " : "pid ", pid);
 
-        if (target_find_either(s, path, (pid_t)pid, &t, &f) < 0)
+        if (target_find_either(call, path, (pid_t)pid, &t, &f) < 0)
                 return call_fail(call, error, &f);
         target_recall(call, &t);
         r = target_authorize(call, ACTION_KILL, path, &t, error);
@@ -316,6 +319,12 @@ int method_kill(sd_bus_message *m, void *userdata, sd_bus_error *error) {
                 return failure_set(&f, FAILURE_NO_SUCH_PROCESS,
                                    "Process %u is not the one behind %s (process %d is); nothing was killed",
                                    pid, path, t.socket.pid),
+                       call_fail(call, error, &f);
+        /* the pid may be another process's by now, of the same owner: that one was not asked about */
+        if (call->process && t.process && call->process != t.process)
+                return failure_set(&f, FAILURE_NO_SUCH_PROCESS,
+                                   "Process %d ended while polkit was asked; nothing was killed",
+                                   call->process->pid),
                        call_fail(call, error, &f);
         if (target_check(s, path, (pid_t)pid, &t, &f) < 0 || process_kill(t.process, &f) < 0)
                 return call_fail(call, error, &f);
@@ -343,7 +352,7 @@ int method_shutdown(sd_bus_message *m, void *userdata, sd_bus_error *error) {
                 return r;
         call_set_object(call, "%s", path);
 
-        if (target_find(s, path, &t, &f) < 0)
+        if (target_find(call, path, &t, &f) < 0)
                 return call_fail(call, error, &f);
         r = target_authorize(call, ACTION_SHUTDOWN, path, &t, error);
         if (r != 0)
@@ -362,6 +371,26 @@ int method_shutdown(sd_bus_message *m, void *userdata, sd_bus_error *error) {
 
 /* --- Subscribe, Unsubscribe, GetUsage --- */
 
+/* Every event costs a message for each of them, and a snapshot one for each VMM. */
+static int check_subscriptions(Call *call, Failure *f) {
+        Service *s = call->service;
+        uint64_t queued = 0;
+        unsigned n = 0;
+
+        if (call_is_root(call))
+                return 0;
+        for (Peer *p = peer_next(s, NULL); p; p = peer_next(s, p))
+                if (p->subscribed && p->user == call->user)
+                        n++;
+        (void)sd_bus_get_n_queued_write(s->bus, &queued);
+        if (n >= SUBSCRIPTIONS_MAX || queued > QUEUED_MAX)
+                return failure_set(f, FAILURE_LIMITS_EXCEEDED,
+                                   "uid %u has %u subscribed connections of %u, or the bus is behind; "
+                                   "end one with Unsubscribe, or try later",
+                                   call->user->uid, n, SUBSCRIPTIONS_MAX);
+        return 0;
+}
+
 int method_subscribe(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         _cleanup_(call_leave) Call *call = NULL;
         Service *s = userdata;
@@ -377,8 +406,10 @@ int method_subscribe(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         r = call_authorize(call, ACTION_WAIT_FOR_EXIT, &(Details){}, error);
         if (r != 0)
                 return r;
-        r = call_reply(call, NULL);
         was_subscribed = call->peer->subscribed;
+        if (!was_subscribed && check_subscriptions(call, &f) < 0)
+                return call_fail(call, error, &f);
+        r = call_reply(call, NULL);
         call->peer->subscribed = true;
         if (!was_subscribed) {
                 discovery_send_snapshot(call->peer);

@@ -119,7 +119,7 @@ int method_ensure_socket_access(sd_bus_message *m, void *userdata, sd_bus_error 
                 return r;
         call_set_object(call, "%s", path);
 
-        if (target_find(s, path, &t, &f) < 0)
+        if (target_find(call, path, &t, &f) < 0)
                 return call_fail(call, error, &f);
         r = target_authorize_path(call, ACTION_ENSURE_SOCKET_ACCESS, path, &t, error);
         if (r != 0)
@@ -169,7 +169,7 @@ int method_send_ctrl_alt_del(sd_bus_message *m, void *userdata, sd_bus_error *er
                 return r;
         call_set_object(call, "%s", path);
 
-        if (target_find(s, path, &t, &f) < 0)
+        if (target_find(call, path, &t, &f) < 0)
                 return call_fail(call, error, &f);
         r = target_authorize_path(call, ACTION_SEND_CTRL_ALT_DEL, path, &t, error);
         if (r != 0)

@@ -19,6 +19,7 @@
 typedef struct Walk {
         const ScanPlan *plan;
         ScanResult *result;
+        size_t allocated, in_directory;
 } Walk;
 
 typedef void (*EntryFunction)(Walk *w, int directory, const char *path, const char *name);
@@ -48,15 +49,28 @@ static void add_socket(Walk *w, int directory, const char *path, const char *nam
         _cleanup_free_ char *full = NULL;
         struct stat st;
 
-        if (w->result->n >= SCAN_PATHS_MAX) {
+        if (fstatat(directory, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISSOCK(st.st_mode) ||
+            !is_wanted(w, st.st_uid) || asprintf(&full, "%s/%s", path, name) < 0) {
+                full = NULL;
+                return;
+        }
+        if (!path_valid(full))
+                return;
+        if (w->result->n >= SCAN_PATHS_MAX || w->in_directory >= SCAN_SOCKETS_MAX) {
                 w->result->cut = true;
                 return;
         }
-        if (fstatat(directory, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISSOCK(st.st_mode) ||
-            !is_wanted(w, st.st_uid) || asprintf(&full, "%s/%s", path, name) < 0)
-                return;
-        if (path_valid(full))
-                w->result->paths[w->result->n++] = TAKE_PTR(full);
+        if (w->result->n == w->allocated) {
+                size_t more = w->allocated ? 2 * w->allocated : 64;
+                char **paths = reallocarray(w->result->paths, more, sizeof(char *));
+
+                if (!paths)
+                        return;
+                w->result->paths = paths;
+                w->allocated = more;
+        }
+        w->result->paths[w->result->n++] = TAKE_PTR(full);
+        w->in_directory++;
 }
 
 /* Opens name below directory and walks it. */
@@ -72,6 +86,7 @@ static void descend(Walk *w, int directory, const char *path, const char *name,
                 full = NULL;
                 return;
         }
+        w->in_directory = 0;
         for_each(w, fd, full, function);
 }
 
@@ -111,13 +126,12 @@ static int by_name(const void *a, const void *b) {
 void scan_run(const ScanPlan *plan, ScanResult *ret) {
         Walk w = {.plan = plan, .result = ret};
 
-        *ret = (ScanResult){.paths = calloc(SCAN_PATHS_MAX, sizeof(char *))};
-        if (!ret->paths)
-                return;
+        *ret = (ScanResult){};
         walk_root(&w, plan->runtime_dir, visit_uid);
         for (size_t i = 0; i < plan->n_roots; i++)
                 walk_root(&w, plan->roots[i], visit_exec);
-        qsort(ret->paths, ret->n, sizeof(char *), by_name);
+        if (ret->n > 0)
+                qsort(ret->paths, ret->n, sizeof(char *), by_name);
 }
 
 void scan_result_clear(ScanResult *result) {

@@ -7,7 +7,8 @@
 #include "config.h"
 #include "subuid.h"
 
-#define SCAN_PATHS_MAX 8192
+#define SCAN_PATHS_MAX 65536
+#define SCAN_SOCKETS_MAX 1024 /* of one directory: one user's must not crowd out another's */
 
 typedef struct ScanPlan {
         char *runtime_dir;

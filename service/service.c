@@ -76,7 +76,7 @@ static int subuid_reload(Service *s) {
 }
 
 static int on_etc(sd_event_source *source, const struct inotify_event *event, void *userdata) {
-        if (event->len > 0 && strcmp(event->name, "subuid") == 0)
+        if ((event->mask & IN_Q_OVERFLOW) || (event->len > 0 && strcmp(event->name, "subuid") == 0))
                 (void)subuid_reload(userdata);
         return 0;
 }
@@ -179,6 +179,9 @@ int service_new(sd_event *event, const char *config_file, Service **ret, char **
         }
         r = sd_event_add_inotify(event, &s->subuid_watch, "/etc",
                                  IN_CLOSE_WRITE | IN_MOVED_TO | IN_DELETE, on_etc, s);
+        /* another priority is another inotify queue: none that users' directories can fill */
+        if (r >= 0)
+                r = sd_event_source_set_priority(s->subuid_watch, SD_EVENT_PRIORITY_IMPORTANT);
         if (r >= 0)
                 r = subuid_reload(s);
         if (r < 0) {

@@ -19,7 +19,9 @@
 #include "shutdown.h"
 #include "wait.h"
 
-#define AGAIN_USEC (100 * USEC_PER_MSEC)
+#define AGAIN_USEC (100 * USEC_PER_MSEC) /* at first, then twice as long each time */
+#define AGAIN_MAX_USEC (2 * USEC_PER_SEC)
+#define REQUESTS_PER_USER 16U
 #define KILL_PATIENCE_USEC (10 * USEC_PER_SEC)
 
 typedef struct Shutdown {
@@ -31,7 +33,7 @@ typedef struct Shutdown {
         int socket_fd;
         bool force, asked, killed;
         uid_t expected_uid;
-        uint64_t grace_usec;
+        uint64_t grace_usec, pause_usec;
         VmmRequest *request;
         sd_event_source *deadline, *again;
         LIST_ENTRY(Shutdown) in_list;
@@ -92,6 +94,7 @@ static int on_never_died(sd_event_source *source, uint64_t usec, void *userdata)
 static void kill_now(Shutdown *d) {
         Failure f;
         uid_t uid;
+        int r;
 
         if (d->killed)
                 return;
@@ -99,9 +102,10 @@ static void kill_now(Shutdown *d) {
         d->again = sd_event_source_disable_unref(d->again);
         d->deadline = sd_event_source_disable_unref(d->deadline);
         /* it may have become somebody else's by exec of a set-uid program since it was looked at */
-        if (process_read_uid(d->watch.process, &uid) >= 0 && uid != d->expected_uid) {
+        r = process_read_uid(d->watch.process, &uid);
+        if (r != -ESRCH && (r < 0 || uid != d->expected_uid)) {
                 (void)failure_set(&f, FAILURE_ACCESS_DENIED,
-                                  "Process %d changed its uid meanwhile and was not killed",
+                                  "Process %d may be another user's meanwhile and was not killed; look again",
                                   d->watch.process->pid);
                 fail(d, &f);
                 return;
@@ -129,10 +133,12 @@ static int on_again(sd_event_source *source, uint64_t usec, void *userdata) {
 }
 
 static void try_again(Shutdown *d) {
-        if (d->grace_usec == 0)
-                kill_now(d);
-        else if (sd_event_add_time_relative(d->service->event, &d->again, CLOCK_MONOTONIC,
-                                            AGAIN_USEC, USEC_PER_MSEC, on_again, d) < 0)
+        uint64_t pause = d->pause_usec;
+
+        d->pause_usec = MIN_OF(2 * pause, AGAIN_MAX_USEC);
+        if (d->grace_usec == 0 ||
+            sd_event_add_time_relative(d->service->event, &d->again, CLOCK_MONOTONIC, pause,
+                                       USEC_PER_MSEC, on_again, d) < 0)
                 kill_now(d);
 }
 
@@ -180,7 +186,21 @@ static void on_described(const VmmAnswer *answer, void *userdata) {
                 try_again(d);
 }
 
+/* How many of the user's VMMs are being spoken to. */
+static unsigned requests_of(const User *user) {
+        unsigned n = 0;
+        Shutdown *d;
+
+        LIST_FOREACH(d, &shutdowns, in_list)
+                n += d->user == user && d->request;
+        return n;
+}
+
 static void try_now(Shutdown *d) {
+        if (d->grace_usec > 0 && requests_of(d->user) >= REQUESTS_PER_USER) {
+                try_again(d);
+                return;
+        }
         if (vmm_describe(d->service->http, d->socket_fd, d->watch.process, on_described, d,
                          &d->request) < 0)
                 try_again(d);
@@ -207,6 +227,7 @@ int shutdown_start(Call *call, const char *path, const Target *t, uint64_t grace
         d->user = user_ref(call->user);
         d->message = sd_bus_message_ref(call->message);
         d->grace_usec = grace_usec;
+        d->pause_usec = AGAIN_USEC;
         d->force = force;
         d->expected_uid = t->process->uid;
         call->counted = false; /* the wait is this one's now */

@@ -163,7 +163,7 @@ void socket_agree(ApiSocket *s, const SubuidMap *subuids, uid_t uid) {
 }
 
 static int look(const Features *features, const SubuidMap *subuids, const Place *place,
-                const char *path, ApiSocket *s, Failure *f) {
+                const char *path, uid_t for_uid, ApiSocket *s, Failure *f) {
         _cleanup_close_ int root = open_root(place->root), directory = -1;
         struct stat st;
 
@@ -234,11 +234,15 @@ static int look(const Features *features, const SubuidMap *subuids, const Place 
                       (now.tv_nsec - st.st_mtim.tv_nsec) / 1000;
                 s->age_usec = age > 0 ? (uint64_t)age : 0;
         }
+        if (for_uid != UID_NONE && (!s->agrees || s->owner != for_uid)) {
+                s->state = SOCKET_NOT_ASKED;
+                return 0;
+        }
         return find_listener(s, features, &st, f);
 }
 
 int socket_look(const Config *config, const Features *features, const SubuidMap *subuids,
-                const char *path, ApiSocket *ret, Failure *f) {
+                const char *path, uid_t for_uid, ApiSocket *ret, Failure *f) {
         ApiSocket s = API_SOCKET_NONE;
         Place place;
         uid_t uid;
@@ -247,7 +251,7 @@ int socket_look(const Config *config, const Features *features, const SubuidMap 
         r = place_of(config, path, &place, f);
         if (r < 0)
                 return r;
-        r = look(features, subuids, &place, path, &s, f);
+        r = look(features, subuids, &place, path, for_uid, &s, f);
         if (r < 0) {
                 socket_clear(&s);
                 return r;
@@ -315,12 +319,25 @@ static int runtime_dir_ensure(const Config *c, Failure *f) {
         return fd;
 }
 
+static int open_own_dir(int root, const char *name, int *ret_fd, struct stat *ret_st) {
+        _cleanup_close_ int pinned = kernel.open_beneath(root, name), fd = -1;
+
+        if (pinned < 0)
+                return pinned;
+        fd = openat(pinned, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0 || fstat(fd, ret_st) < 0)
+                return -errno;
+        *ret_fd = TAKE_FD(fd);
+        return 0;
+}
+
 int socket_dir_ensure(const Config *c, uid_t uid, char **ret_path, Failure *f) {
         _cleanup_close_ int root = runtime_dir_ensure(c, f), fd = -1;
         _cleanup_free_ char *path = NULL;
         bool made = false;
         struct stat st;
         char name[16];
+        int r;
 
         if (root < 0)
                 return root;
@@ -332,12 +349,21 @@ int socket_dir_ensure(const Config *c, uid_t uid, char **ret_path, Failure *f) {
         made = mkdirat(root, name, 0700) == 0;
         if (!made && errno != EEXIST)
                 return failure_kernel(f, errno, NULL, "Making %s", path);
-        if (!made && uid != geteuid() && fstatat(root, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-            st.st_uid == geteuid() && unlinkat(root, name, AT_REMOVEDIR) == 0)
-                made = mkdirat(root, name, 0700) == 0; /* we died once between mkdir and chown */
-        fd = openat(root, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (fd < 0 || fstat(fd, &st) < 0)
-                return failure_kernel(f, errno, "its administrator should remove what is there",
+        /* The user may have mounted something there (fusermount(1)) whose server never answers: the
+         * first look must not cross into it. */
+        r = open_own_dir(root, name, &fd, &st);
+        if (r >= 0 && !made && uid != geteuid() && st.st_uid == geteuid() &&
+            unlinkat(root, name, AT_REMOVEDIR) == 0) { /* we died once between mkdir and chown */
+                fd = close_fd(fd);
+                made = mkdirat(root, name, 0700) == 0;
+                r = open_own_dir(root, name, &fd, &st);
+        }
+        if (r == -EXDEV || r == -ELOOP || r == -ENOTDIR)
+                return failure_set(f, FAILURE_ACCESS_DENIED,
+                                   "%s is a mount, a link or no directory; unmount or remove it",
+                                   path);
+        if (r < 0)
+                return failure_kernel(f, r, "its administrator should remove what is there",
                                       "Opening %s", path);
         if (made && fchown(fd, uid, (gid_t)-1) < 0) {
                 int error = errno;

@@ -17,6 +17,7 @@ typedef enum SocketState {
         SOCKET_ABSENT,        /* nothing of that name */
         SOCKET_NOT_LISTENING, /* an inode, but nobody behind it: stale, or before listen(2) */
         SOCKET_BACKLOG_FULL,  /* somebody listens who does not accept; who cannot be told */
+        SOCKET_NOT_ASKED,     /* another's, and nobody has connected to it: see socket_look() */
         SOCKET_LISTENING,     /* pid and pidfd say who called listen(2), and he lives */
 } SocketState;
 
@@ -42,9 +43,11 @@ typedef struct ApiSocket {
 #define API_SOCKET_NONE ((ApiSocket){.fd = -1, .pidfd = -1, .owner = UID_NONE})
 
 /* Looks at path now. 0, or a failure that anybody may be told: ACCESS_DENIED outside of every
- * root, KERNEL_REFUSED when out of descriptors. path must have passed socket_path_check(). */
+ * root, KERNEL_REFUSED when out of descriptors. path must have passed socket_path_check(). With
+ * for_uid only that user's own sockets are connected to: nobody can load another's VMM with
+ * connections by asking about it. UID_NONE: whoever's it is. */
 int socket_look(const Config *config, const Features *features, const SubuidMap *subuids,
-                const char *path, ApiSocket *ret, Failure *f);
+                const char *path, uid_t for_uid, ApiSocket *ret, Failure *f);
 void socket_clear(ApiSocket *socket);
 
 /* One more uid that has to be the owner's. */

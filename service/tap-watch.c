@@ -81,11 +81,11 @@ static void duty_drop(Job *job) {
 }
 
 /* One of a kind for each tap is enough: it looks for itself. */
-static void submit(Service *s, Duty duty, const Link *link) {
-        LinkEntry *e = link_table_by_ifindex(s->links, link->ifindex);
+static void submit(Service *s, Duty duty, LinkEntry *e) {
+        const Link *link = &e->link;
         TapJob *j;
 
-        if (!e || (e->duties & (1U << duty)) || !(j = calloc(1, sizeof(*j))))
+        if ((e->duties & (1U << duty)) || !(j = calloc(1, sizeof(*j))))
                 return;
         e->duties |= 1U << duty;
         *j = (TapJob){.job = {.run = duty_run, .done = duty_done, .drop = duty_drop},
@@ -145,9 +145,9 @@ void tap_watch_link_changed(LinkEntry *e, const Link *before, const Link *after,
         }
         tap_mac(after->ifindex, mac);
         if (after->master != 0 && memcmp(mac, after->mac, 6) != 0)
-                submit(s, DUTY_UNPLUG, after);
+                submit(s, DUTY_UNPLUG, e);
         if (was_let_go(after) && (!before || !was_let_go(before)))
-                submit(s, DUTY_AUTO_DELETE, after);
+                submit(s, DUTY_AUTO_DELETE, e);
 }
 
 void tap_watch_start(Service *s) {
@@ -157,7 +157,7 @@ void tap_watch_start(Service *s) {
                 if (!link_is_our_tap(&e->link) || !*e->link.alias.auto_delete)
                         continue;
                 if (was_let_go(&e->link))
-                        submit(s, DUTY_AUTO_DELETE, &e->link);
+                        submit(s, DUTY_AUTO_DELETE, e);
                 else if (e->link.carrier_up_count == 0)
                         (void)peer_get(s, e->link.alias.auto_delete, &peer);
         }
@@ -169,7 +169,7 @@ void tap_watch_peer_gone(Service *s, const char *unique_name) {
         for (LinkEntry *e = link_table_next(s->links, NULL); e; e = link_table_next(s->links, e))
                 if (link_is_our_tap(&e->link) && strcmp(e->link.alias.auto_delete, unique_name) == 0 &&
                     e->link.carrier_up_count == 0)
-                        submit(s, DUTY_CREATOR_GONE, &e->link);
+                        submit(s, DUTY_CREATOR_GONE, e);
 }
 
 void tap_watch_peer_known(Service *s, const char *unique_name, uid_t uid) {
@@ -178,12 +178,12 @@ void tap_watch_peer_known(Service *s, const char *unique_name, uid_t uid) {
         for (LinkEntry *e = link_table_next(s->links, NULL); e; e = link_table_next(s->links, e))
                 if (link_is_our_tap(&e->link) && strcmp(e->link.alias.auto_delete, unique_name) == 0 &&
                     e->link.alias.uid != uid && e->link.carrier_up_count == 0)
-                        submit(s, DUTY_CREATOR_GONE, &e->link);
+                        submit(s, DUTY_CREATOR_GONE, e);
 }
 
 void tap_watch_process_exited(Service *s, uid_t uid) {
         for (LinkEntry *e = link_table_next(s->links, NULL); e; e = link_table_next(s->links, e))
                 if (link_is_our_tap(&e->link) && *e->link.alias.auto_delete &&
                     e->link.alias.uid == uid && e->link.carrier_up_count > 0)
-                        submit(s, DUTY_AUTO_DELETE, &e->link);
+                        submit(s, DUTY_AUTO_DELETE, e);
 }

@@ -10,12 +10,18 @@ void target_clear(Target *t) {
         t->process = process_unref(t->process);
 }
 
-int target_find(Service *s, const char *path, Target *ret, Failure *f) {
+int target_find(Call *call, const char *path, Target *ret, Failure *f) {
+        bool allowed = call_is_root(call) || call->authorization.state == AUTHORIZATION_ALLOWED;
+
+        return target_look(call->service, path, allowed ? UID_NONE : call->user->uid, ret, f);
+}
+
+int target_look(Service *s, const char *path, uid_t for_uid, Target *ret, Failure *f) {
         Target t = TARGET_NONE;
         Failure gone;
         int r;
 
-        r = socket_look(s->config, &s->features, &s->subuids, path, &t.socket, f);
+        r = socket_look(s->config, &s->features, &s->subuids, path, for_uid, &t.socket, f);
         if (r < 0)
                 return r;
         if (t.socket.state == SOCKET_LISTENING) {
@@ -29,7 +35,7 @@ int target_find(Service *s, const char *path, Target *ret, Failure *f) {
                         return r;
                 } else if (t.socket.agrees)
                         known_remember(s, path, &t.socket, t.process);
-        } else if (t.socket.state == SOCKET_BACKLOG_FULL) {
+        } else if (t.socket.state == SOCKET_BACKLOG_FULL || t.socket.state == SOCKET_NOT_ASKED) {
                 t.process = known_recall(s, t.socket.device, t.socket.inode);
                 if (t.process)
                         socket_agree(&t.socket, &s->subuids, t.process->uid);
@@ -39,7 +45,8 @@ int target_find(Service *s, const char *path, Target *ret, Failure *f) {
         return 0;
 }
 
-int target_find_either(Service *s, const char *path, pid_t pid, Target *ret, Failure *f) {
+int target_find_either(Call *call, const char *path, pid_t pid, Target *ret, Failure *f) {
+        Service *s = call->service;
         _cleanup_target_ Target t = TARGET_NONE;
         int r;
 
@@ -48,7 +55,7 @@ int target_find_either(Service *s, const char *path, pid_t pid, Target *ret, Fai
                         f, FAILURE_INVALID_ARGS,
                         "Neither a pid nor the path of an API socket was given; give one of them");
         if (*path) {
-                r = target_find(s, path, &t, f);
+                r = target_find(call, path, &t, f);
                 if (r < 0)
                         return r;
         }

@@ -23,11 +23,13 @@ void target_clear(Target *target);
 
 /* Who is behind path now: see socket_look(). A listener whose backlog is full is remembered from
  * an earlier look, if there was one. */
-int target_find(Service *service, const char *path, Target *ret, Failure *f);
+int target_find(struct Call *call, const char *path, Target *ret, Failure *f);
+/* The same without a call: for_uid as in socket_look(). */
+int target_look(Service *service, const char *path, uid_t for_uid, Target *ret, Failure *f);
 
 /* path may be "", pid 0, but not both. A socket that answers proves the pid behind it; a pid that it
  * does not prove is looked up on its own. */
-int target_find_either(Service *service, const char *path, pid_t pid, Target *ret, Failure *f);
+int target_find_either(struct Call *call, const char *path, pid_t pid, Target *ret, Failure *f);
 
 /* In the second run of a handler: if the process that polkit was asked about has ended meanwhile, it
  * is still the one that is meant, and its end can be told. */

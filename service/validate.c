@@ -38,6 +38,14 @@ int tap_name_check(const char *name, char *const *prefixes, Failure *f) {
                            name, prefixes[0] ? prefixes[0] : "");
 }
 
+/* C0 and C1 (U+0080 to U+009F, which some terminals obey) and DEL. */
+static bool is_control(const char *s, size_t sequence) {
+        const unsigned char *u = (const unsigned char *)s;
+
+        return sequence == 1 ? u[0] < 0x20 || u[0] == 0x7f
+                             : sequence == 2 && u[0] == 0xc2 && u[1] < 0xa0;
+}
+
 bool path_valid(const char *path) {
         size_t length = strnlen(path, PATH_MAX);
 
@@ -51,9 +59,13 @@ bool path_valid(const char *path) {
                 if (n == 0 || n > NAME_MAX || (n == 1 && p[0] == '.') ||
                     (n == 2 && p[0] == '.' && p[1] == '.'))
                         return false;
-                for (size_t i = 0; i < n; i++)
-                        if ((unsigned char)p[i] < 0x20 || p[i] == 0x7f)
+                for (size_t i = 0; i < n;) {
+                        size_t sequence = utf8_sequence(p + i, n - i);
+
+                        if (sequence == 0 || is_control(p + i, sequence)) /* it goes into messages */
                                 return false;
+                        i += sequence;
+                }
                 p += n;
         }
         return true;
@@ -185,9 +197,11 @@ static void copy_text(const char *text, bool keep_lines, char *ret, size_t size)
 
                 if (used + out >= size)
                         break;
-                if (n == 1 && ((unsigned char)*text < 0x20 || *text == 0x7f) &&
-                    !(keep_lines && (*text == '\n' || *text == '\t')))
+                if (n > 0 && is_control(text, n) &&
+                    !(keep_lines && (*text == '\n' || *text == '\t'))) {
                         from = " ";
+                        out = 1;
+                }
                 memcpy(ret + used, from, out);
                 used += out;
                 text += n > 0 ? n : 1;

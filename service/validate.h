@@ -20,7 +20,8 @@ bool link_name_valid(const char *name);
 /* link_name_valid() and starting with one of prefixes, a NULL-terminated list. */
 int tap_name_check(const char *name, char *const *prefixes, Failure *f);
 
-/* Absolute, shorter than PATH_MAX, no empty, "." or ".." component, no control character. */
+/* Absolute, shorter than PATH_MAX, no empty, "." or ".." component, valid UTF-8 without control
+ * characters. */
 bool path_valid(const char *path);
 int socket_path_check(const char *path, Failure *f);
 
