@@ -159,19 +159,22 @@ static int conclude(Call *call, sd_bus_error *error) {
                 return 0;
         case AUTHORIZATION_CHALLENGE:
                 (void)failure_set(&f, FAILURE_INTERACTION_REQUIRED,
-                                  "%s %s needs somebody to authenticate (%s); allow interactive authorization and have a "
+                                  "%s%s%s needs somebody to authenticate (%s); allow interactive authorization and have a "
                                   "polkit agent running, or ask the administrator for a rule",
-                                  call_method(call), call->object, a->action);
+                                  call_method(call), *call->object ? " " : "", call->object,
+                                  a->action);
                 break;
         case AUTHORIZATION_FAILED:
                 (void)failure_set(&f, FAILURE_ACCESS_DENIED,
-                                  "%s %s is not allowed: polkit, which decides on %s, gave no answer; is it running?",
-                                  call_method(call), call->object, a->action);
+                                  "%s%s%s is not allowed: polkit, which decides on %s, gave no answer; is it running?",
+                                  call_method(call), *call->object ? " " : "", call->object,
+                                  a->action);
                 break;
         default:
                 (void)failure_set(&f, FAILURE_ACCESS_DENIED,
-                                  "%s %s is not allowed for uid %u by polkit (%s); ask the administrator for a rule",
-                                  call_method(call), call->object, call->user->uid, a->action);
+                                  "%s%s%s is not allowed for uid %u by polkit (%s); ask the administrator for a rule",
+                                  call_method(call), *call->object ? " " : "", call->object,
+                                  call->user->uid, a->action);
         }
         return call_fail(call, error, &f);
 }
@@ -202,9 +205,9 @@ int call_authorize(Call *call, const char *action, const Details *details, sd_bu
                         return 0;
                 if (a->asked_again) {
                         (void)failure_set(&f, FAILURE_ACCESS_DENIED,
-                                          "%s %s: what it acts upon keeps changing while polkit is asked; "
+                                          "%s%s%s: what it acts upon keeps changing while polkit is asked; "
                                           "try again",
-                                          call_method(call), call->object);
+                                          call_method(call), *call->object ? " " : "", call->object);
                         return call_fail(call, error, &f);
                 }
                 a->asked_again = true; /* what it acts upon has changed: that is to be asked about */

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "call.h"
 #include "errors.h"
@@ -12,6 +13,8 @@
 #include "validate.h"
 
 #define BUCKETS 1024
+#define FAILURES_WINDOW_USEC (10 * USEC_PER_SEC)
+#define FAILURES_LOGGED 200U /* of one user, in a window */
 
 struct CallTable {
         LIST_HEAD(, Call) buckets[BUCKETS];
@@ -52,6 +55,13 @@ void call_set_object(Call *call, const char *format, ...) {
         (void)vsnprintf(raw, sizeof(raw), format, ap);
         va_end(ap);
         text_make_printable(raw, call->object, sizeof(call->object));
+}
+
+void call_set_process(Call *call, const char *path, uint32_t pid) {
+        if (pid == 0)
+                call_set_object(call, "%s", path);
+        else
+                call_set_object(call, "%s%spid %u", path, *path ? " " : "", pid);
 }
 
 static int count_call(Call *call, Failure *f) {
@@ -127,8 +137,26 @@ int call_begin(Service *s, sd_bus_message *m, CallKind kind, Call **ret, sd_bus_
         return 0;
 }
 
+/* Anybody can fail as often as he likes; what is done is always told. */
+static bool may_log_failure(Call *call) {
+        User *u = call->user;
+        uint64_t now = 0;
+
+        (void)sd_event_now(call->service->event, CLOCK_MONOTONIC, &now);
+        if (now - u->failures_since > FAILURES_WINDOW_USEC) {
+                if (u->failures > FAILURES_LOGGED)
+                        log_message(LOG_NOTICE, "%u more failures of uid %u were not logged",
+                                    u->failures - FAILURES_LOGGED, u->uid);
+                u->failures_since = now;
+                u->failures = 0;
+        }
+        return ++u->failures <= FAILURES_LOGGED;
+}
+
 static void log_call(Call *call) {
-        if (call->answered && call->user && (call->result || call->authorization.needed))
+        if (!call->answered || !call->user || !(call->result || call->authorization.needed))
+                return;
+        if (!call->result || may_log_failure(call))
                 log_action(call_method(call), call->user->uid, call->object, call->result ?: "done",
                            call->result ? call->failure.text : NULL);
 }

@@ -84,6 +84,8 @@ void call_end(Call *call);
 
 /* What the log calls the object. */
 void call_set_object(Call *call, const char *format, ...) _printf_(2, 3);
+/* A socket, a pid (0: none), or both. */
+void call_set_process(Call *call, const char *path, uint32_t pid);
 const char *call_method(const Call *call);
 bool call_is_root(const Call *call);
 

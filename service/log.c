@@ -40,7 +40,11 @@ void log_message(int priority, const char *format, ...) {
         if (to_journal)
                 (void)sd_journal_send("MESSAGE=%s", text, "PRIORITY=%i", priority, NULL);
         else
-                (void)fprintf(stderr, "%s%s\n", priority <= LOG_WARNING ? "warning: " : "", text);
+                (void)fprintf(stderr, "%s%s\n",
+                              priority <= LOG_ERR       ? "error: "
+                              : priority <= LOG_WARNING ? "warning: "
+                                                        : "",
+                              text);
 }
 
 void log_action(const char *method, uid_t uid, const char *object, const char *result,

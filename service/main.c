@@ -24,7 +24,8 @@ static int help(void) {
                 "  --version      Print the version and end\n"
                 "  --help         Print this and end\n\n"
                 "SIGHUP reloads the configuration; SIGTERM and SIGINT end the service.\n"
-                "DBUS_SYSTEM_BUS_ADDRESS names another bus. See fcprocd(8), fcproc.conf(5).\n");
+                "DBUS_SYSTEM_BUS_ADDRESS names another bus. Usually the bus or systemd starts it\n"
+                "(fcproc.service); every key of the configuration is in the example fcproc.conf.\n");
         return 0;
 }
 
@@ -100,6 +101,7 @@ int main(int argc, char *argv[]) {
                 case 'h':
                         return help();
                 default:
+                        (void)fprintf(stderr, "See fcprocd --help\n");
                         return EXIT_USAGE;
                 }
         if (optind < argc) {

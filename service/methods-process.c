@@ -237,7 +237,7 @@ static int wait_for(sd_bus_message *m, Service *s, bool replies, sd_bus_error *e
         r = call_begin(s, m, CALL_WAIT, &call, error);
         if (r != 0)
                 return r;
-        call_set_object(call, "%s%s%u", path, *path ? " pid " : "pid ", pid);
+        call_set_process(call, path, pid);
 
         if (target_find_either(call, path, (pid_t)pid, &t, &f) < 0)
                 return call_fail(call, error, &f);
@@ -306,7 +306,7 @@ int method_kill(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         r = call_begin(s, m, CALL_SHORT, &call, error);
         if (r != 0)
                 return r;
-        call_set_object(call, "%s%s%u", path, *path ? " pid " : "pid ", pid);
+        call_set_process(call, path, pid);
 
         if (target_find_either(call, path, (pid_t)pid, &t, &f) < 0)
                 return call_fail(call, error, &f);

@@ -222,6 +222,14 @@ static void displace_tap_done(Job *job) {
         free(j);
 }
 
+static bool is_known_tap(Service *s, const char *name) {
+        LinkEntry *e;
+
+        link_table_sync(s->links);
+        e = link_table_by_name(s->links, name);
+        return e && link_is_our_tap(&e->link);
+}
+
 int method_delete_tap(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         _cleanup_(call_leave) Call *call = NULL;
         Service *s = userdata;
@@ -233,7 +241,10 @@ int method_delete_tap(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         r = sd_bus_message_read(m, "s", &tap);
         if (r < 0)
                 return r;
-        if (tap_name_check(tap, s->config->tap_prefixes, &f) < 0 || options_read(m, NULL, 0, &f) < 0)
+        /* the prefixes may have been others when it was made */
+        if (!is_known_tap(s, tap) && tap_name_check(tap, s->config->tap_prefixes, &f) < 0)
+                return errors_to_bus(error, &f);
+        if (options_read(m, NULL, 0, &f) < 0)
                 return errors_to_bus(error, &f);
         r = call_begin(s, m, CALL_SHORT, &call, error);
         if (r != 0)

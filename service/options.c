@@ -11,7 +11,7 @@ static int bad_message(Failure *f) {
 }
 
 static int read_one(sd_bus_message *m, const Option *options, size_t n, unsigned *seen, Failure *f) {
-        char signature[2] = "";
+        char signature[2] = "", known[160] = "";
         const char *key, *contents;
         char type;
 
@@ -40,8 +40,12 @@ static int read_one(sd_bus_message *m, const Option *options, size_t n, unsigned
         if (n == 0)
                 return failure_set(f, FAILURE_INVALID_ARGS,
                                    "Unknown option '%.40s'; this method has none", key);
-        return failure_set(f, FAILURE_INVALID_ARGS,
-                           "Unknown option '%.40s'; see org.banger.FcProc(5)", key);
+        for (size_t i = 0; i < n; i++) {
+                (void)strncat(known, i > 0 ? ", " : "", sizeof(known) - strlen(known) - 1);
+                (void)strncat(known, options[i].key, sizeof(known) - strlen(known) - 1);
+        }
+        return failure_set(f, FAILURE_INVALID_ARGS, "Unknown option '%.40s'; this method has %s",
+                           key, known);
 }
 
 int options_read(sd_bus_message *m, const Option *options, size_t n, Failure *f) {

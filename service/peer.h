@@ -28,6 +28,8 @@ typedef struct User {
         LIST_HEAD(, TapInMaking) taps_in_making;
         unsigned polkit_running;
         TAILQ_HEAD(, Call) polkit_queue; /* beyond the share: in the order of their coming */
+        unsigned failures;               /* since then, for the log */
+        uint64_t failures_since;
         unsigned asks_running, known_sockets;
         TAILQ_HEAD(, KnownSocket) ask_queue; /* sockets of his that are to be asked what they are */
         LIST_ENTRY(User) in_list;
