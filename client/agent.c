@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <systemd/sd-login.h>
 #include <termios.h>
 
 #include "agent.h"
@@ -54,8 +55,9 @@ static void agent_exec(int ready, int tty) {
         (void)fcntl(ready, F_SETFD, 0);
         (void)snprintf(fd, sizeof(fd), "%d", ready);
         (void)snprintf(pid, sizeof(pid), "%d", getppid());
-        (void)execlp("pkttyagent", "pkttyagent", "--notify-fd", fd, "--fallback", "--process", pid,
-                     NULL);
+        /* without a session there is no desktop to go before us, and polkit looks at no fallback */
+        (void)execlp("pkttyagent", "pkttyagent", "--notify-fd", fd, "--process", pid,
+                     sd_pid_get_session(0, NULL) >= 0 ? "--fallback" : NULL, NULL);
         _exit(127);
 }
 

@@ -74,17 +74,20 @@ static const struct {
         unsigned option;
         const char *text;
 } verb_help[] = {
-        {OPTION_TIMEOUT, "      --timeout=SPAN     How long to wait: 90 (seconds), 5min, 1h 30s, infinity; 0 only looks\n"},
-        {OPTION_GRACE, "      --grace=SPAN       How long a guest may take (30s); 0 kills at once, infinity never\n"},
+        {OPTION_TIMEOUT,
+         "      --timeout=SPAN     How long to wait: 90 (seconds), 5min, 1h 30s, infinity; 0 only looks\n"},
+        {OPTION_GRACE,
+         "      --grace=SPAN       How long a guest may take (30s); 0 kills at once, infinity never\n"},
         {OPTION_FORCE, "      --force            Kill a paused VM too\n"},
-        {OPTION_TAP, "      --tun-uid=USER     Who may attach to the tap (you)\n"
-                     "      --tun-gid=GID      The group that may (none)\n"
-                     "      --guest-mac=MAC    Nothing else may be sent from it\n"
-                     "      --isolated=BOOL    Keep it from other isolated taps (as configured)\n"
-                     "      --no-isolation     The same as --isolated=no\n"
-                     "      --mtu=BYTES        Its MTU (the bridge's)\n"
-                     "      --auto-delete      Remove it when its VMM lets go of it, or when this command is\n"
-                     "                         ended before one attached: it stays until the tap is gone\n"},
+        {OPTION_TAP,
+         "      --tun-uid=USER     Who may attach to the tap (you)\n"
+         "      --tun-gid=GID      The group that may (none)\n"
+         "      --guest-mac=MAC    Nothing else may be sent from it\n"
+         "      --isolated=BOOL    Keep it from other isolated taps (as configured)\n"
+         "      --no-isolation     The same as --isolated=no\n"
+         "      --mtu=BYTES        Its MTU (the bridge's)\n"
+         "      --auto-delete      Remove it when its VMM lets go of it, or when this command is\n"
+         "                         ended before one attached: it stays until the tap is gone\n"},
         {OPTION_DRY_RUN, "      --dry-run          Only show what would be removed\n"},
 };
 
@@ -92,16 +95,16 @@ static int help(Ctl *ctl) {
         output_page(ctl);
         if (ctl->verb) {
                 (void)printf("fcprocctl [OPTIONS...] %s%s%s\n\n%s.\n\n", ctl->verb->name,
-                             *ctl->verb->arguments ? " " : "", ctl->verb->arguments,
-                             ctl->verb->help);
+                             *ctl->verb->arguments ? " " : "", ctl->verb->arguments, ctl->verb->help);
                 for (size_t i = 0; i < ELEMENTS(verb_help); i++)
                         if (ctl->verb->options & verb_help[i].option)
                                 (void)fputs(verb_help[i].text, stdout);
                 (void)printf("%s\nJSON: %s\n", common_help, ctl->verb->shape);
                 return CODE_DONE;
         }
-        (void)printf("fcprocctl [OPTIONS...] VERB [ARGUMENTS...]\n\n"
-                     "The host's side of Firecracker microVMs: bridge, taps, sockets, processes.\n\n");
+        (void)printf(
+                "fcprocctl [OPTIONS...] VERB [ARGUMENTS...]\n\n"
+                "The host's side of Firecracker microVMs: bridge, taps, sockets, processes.\n\n");
         for (const Verb *v = verbs; v->name; v++)
                 (void)printf("  %-20s %-15s %s\n", v->name, v->arguments, v->help);
         (void)printf("\nSOCKET is the path of a Firecracker API socket, or a VM's bare name, which stands\n"
@@ -134,7 +137,8 @@ static int read_span(Ctl *ctl, const char *option, uint64_t *ret, bool *ret_give
         *ret_given = true;
         if (span_parse(optarg, ret))
                 return -1;
-        return report_usage(ctl, "--%s=%.40s is no span of time; write it like 90, 5min, '1h 30s' or infinity",
+        return report_usage(ctl,
+                            "--%s=%.40s is no span of time; write it like 90, 5min, '1h 30s' or infinity",
                             option, optarg);
 }
 
@@ -223,7 +227,9 @@ static int read_one(Ctl *ctl, int c, const char *word) {
         case ARG_MTU:
                 ctl->given |= OPTION_TAP;
                 if (!number_parse(optarg, 65535, &n) || n < 1280)
-                        return report_usage(ctl, "--mtu=%.40s: it is a number from 1280 to the bridge's MTU", optarg);
+                        return report_usage(ctl,
+                                            "--mtu=%.40s: it is a number from 1280 to the bridge's MTU",
+                                            optarg);
                 ctl->have_mtu = true;
                 ctl->mtu = (uint32_t)n;
                 break;
@@ -234,7 +240,8 @@ static int read_one(Ctl *ctl, int c, const char *word) {
         case ':':
                 return report_usage(ctl, "%.40s needs a value; see fcprocctl --help", word);
         default:
-                return report_usage(ctl, "%.40s is no option of fcprocctl, or takes no value; see fcprocctl --help",
+                return report_usage(ctl,
+                                    "%.40s is no option of fcprocctl, or takes no value; see fcprocctl --help",
                                     word);
         }
         return -1;
@@ -259,7 +266,8 @@ static int find_verb(Ctl *ctl, const char *name) {
                 return -1;
         near = verb_nearest(name);
         if (near)
-                return report_usage(ctl, "'%.40s' is no verb of fcprocctl; did you mean '%s'?", name, near->name);
+                return report_usage(ctl, "'%.40s' is no verb of fcprocctl; did you mean '%s'?",
+                                    name, near->name);
         return report_usage(ctl, "'%.40s' is no verb of fcprocctl; see fcprocctl --help", name);
 }
 
@@ -293,11 +301,13 @@ int arguments_read(Ctl *ctl, int argc, char *argv[], int *ret_n, char ***ret_arg
         if (ctl->help)
                 return help(ctl);
         if (!ctl->verb)
-                return report_usage(ctl, "What is to be done? Give a verb, like 'list'; see fcprocctl --help");
+                return report_usage(ctl,
+                                    "What is to be done? Give a verb, like 'list'; see fcprocctl --help");
         if (ctl->host && ctl->machine)
                 return report_usage(ctl, "--host and --machine exclude each other");
         if (ctl->given & ~ctl->verb->options)
-                return report_usage(ctl, "%s does not take one of these options; see fcprocctl %s --help",
+                return report_usage(ctl,
+                                    "%s does not take one of these options; see fcprocctl %s --help",
                                     ctl->verb->name, ctl->verb->name);
         *ret_n = argc - optind;
         *ret_arguments = argv + optind;

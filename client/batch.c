@@ -51,9 +51,11 @@ static void task_fail(Task *task, const sd_bus_error *e, int r) {
         if (e)
                 (void)sd_bus_error_copy(&task->error, e);
         else
-                task->error = SD_BUS_ERROR_MAKE_CONST(
-                        r == -ENOMEM ? SD_BUS_ERROR_NO_MEMORY : SD_BUS_ERROR_DISCONNECTED,
-                        r == -ENOMEM ? "Out of memory" : "The connection to the bus is gone");
+                task->error = SD_BUS_ERROR_MAKE_CONST(r == -ENOMEM ? SD_BUS_ERROR_NO_MEMORY
+                                                                   : SD_BUS_ERROR_DISCONNECTED,
+                                                      r == -ENOMEM
+                                                              ? "Out of memory"
+                                                              : "The connection to the bus is gone");
         task->code = report_code(&task->error);
         task->done = true;
 }
@@ -98,7 +100,8 @@ static void show_status(const Ctl *ctl, const Job *job, size_t finished, size_t 
                 return;
         span_format(now - begun, span, sizeof(span));
         if (n > 1)
-                (void)output_status(ctl, "%s, %zu of %zu done, for %s …", job->doing, finished, n, span);
+                (void)output_status(ctl, "%s, %zu of %zu done, for %s …", job->doing, finished, n,
+                                    span);
         else
                 (void)output_status(ctl, "%s, for %s …", job->doing, span);
 }

@@ -19,8 +19,8 @@ typedef struct Task {
         const void *extra; /* the job's own */
         bool done;
         int code;
-        char *line; /* for people; NULL: nothing to say */
-        bool note;  /* the line is a remark, not a result */
+        char *line;  /* for people; NULL: nothing to say */
+        bool note;   /* the line is a remark, not a result */
         bool answer; /* the line is what was asked for, and is told in spite of -q */
         json_object *json;
         sd_bus_error error;

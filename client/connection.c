@@ -20,7 +20,8 @@ struct Call {
         CallDone done;
         void *userdata;
         bool asks;
-        Call *next;
+        Call *next;            /* in the queue of those that have to ask */
+        Call *before, *behind; /* among all that are under way */
 };
 
 uint64_t now_usec(void) {
@@ -83,21 +84,25 @@ int ctl_whereabouts(Ctl *ctl) {
         return code;
 }
 
-void ctl_disconnect(Ctl *ctl) {
-        agent_close();
-        ctl->bus = sd_bus_flush_close_unref(ctl->bus);
-        free(ctl->runtime_dir);
-}
-
 /* --- calls --- */
 
 static int call_send(Call *call);
+
+static void call_free(Call *call) {
+        if (call->behind)
+                call->behind->before = call->before;
+        if (call->before)
+                call->before->behind = call->behind;
+        else
+                call->ctl->calls = call->behind;
+        free(call);
+}
 
 static void call_finish(Call *call, sd_bus_message *reply, const sd_bus_error *e) {
         Ctl *ctl = call->ctl;
 
         call->done(ctl, reply, e, call->userdata);
-        free(call);
+        call_free(call);
 }
 
 /* Lets whoever is next in line ask; where polkit keeps the last answer, nobody notices. */
@@ -173,10 +178,19 @@ int call_start(Ctl *ctl, const char *method, uint64_t timeout, CallBuild build, 
 
         if (!call)
                 return -ENOMEM;
-        *call = (Call){ctl, method, timeout, build, done, userdata, false, NULL};
+        *call = (Call){.ctl = ctl,
+                       .method = method,
+                       .timeout = timeout,
+                       .build = build,
+                       .done = done,
+                       .userdata = userdata,
+                       .behind = ctl->calls};
+        if (ctl->calls)
+                ctl->calls->before = call;
+        ctl->calls = call;
         r = call_send(call);
         if (r < 0)
-                free(call);
+                call_free(call);
         return r;
 }
 
@@ -238,8 +252,18 @@ int ctl_iterate(Ctl *ctl, uint64_t until) {
         if (r != 0)
                 return r;
         now = now_usec();
-        r = sd_bus_wait(ctl->bus, until == USEC_FOREVER ? UINT64_MAX : until > now ? until - now : 0);
+        r = sd_bus_wait(ctl->bus, until == USEC_FOREVER ? UINT64_MAX
+                                  : until > now         ? until - now
+                                                        : 0);
         if (agent_interrupted())
                 return -EINTR;
         return r == -EINTR ? 0 : r;
+}
+
+void ctl_disconnect(Ctl *ctl) {
+        agent_close();
+        ctl->bus = sd_bus_flush_close_unref(ctl->bus);
+        while (ctl->calls) /* given up: nobody is told any more */
+                call_free(ctl->calls);
+        free(ctl->runtime_dir);
 }

@@ -29,7 +29,11 @@ enum {
         CODE_TIMED_OUT = 12,
 };
 
-typedef enum JsonMode { JSON_OFF, JSON_SHORT, JSON_PRETTY } JsonMode;
+typedef enum JsonMode {
+        JSON_OFF,
+        JSON_SHORT,
+        JSON_PRETTY
+} JsonMode;
 
 /* The options that only some verbs take; a verb names its own in the table. */
 enum {
@@ -71,6 +75,7 @@ struct Ctl {
         sd_bus *bus;
         char *runtime_dir; /* the service's, once it was asked for */
         uid_t uid;         /* ours, as that bus sees it */
+        Call *calls;       /* all that are under way */
         Call *asking;      /* the call whose caller is being asked for a password */
         Call *to_ask;      /* those that wait for their turn */
 };

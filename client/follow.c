@@ -31,8 +31,8 @@ static int on_owner_changed(sd_bus_message *m, void *userdata, sd_bus_error *ret
         Follower *f = userdata;
 
         if (!sender || strcmp(sender, BUS_NAME) != 0 ||
-            sd_bus_message_read(m, "sss", &name, &old, &new) < 0 || strcmp(name, FCPROC_NAME) != 0 ||
-            strcmp(new, f->owner) == 0)
+            sd_bus_message_read(m, "sss", &name, &old, &new) < 0 ||
+            strcmp(name, FCPROC_NAME) != 0 || strcmp(new, f->owner) == 0)
                 return 0;
         (void)snprintf(f->owner, sizeof(f->owner), "%s", new);
         f->lost = now_usec();

@@ -221,7 +221,7 @@ static const char *yes_no(json_object *o, const char *key) {
 }
 
 int verb_taps(Ctl *ctl, int n, char *arguments[]) {
-        static const char *const legend[] = {"TAP",      "INDEX", "UID", "HELD",
+        static const char *const legend[] = {"TAP",      "INDEX",        "UID", "HELD",
                                              "ISOLATED", "GONE-WITH-VM", "MTU", "GUEST-MAC"};
         json_object *list;
         Table *t;
@@ -357,7 +357,8 @@ static int properties_fetch(Ctl *ctl, json_object *o) {
 static void status_print(json_object *o) {
         json_object *bridge = json_object_object_get(o, "bridge"),
                     *features = json_object_object_get(o, "features");
-        const char *good = output_colour(stdout, COLOUR_GOOD), *bad = output_colour(stdout, COLOUR_WARN),
+        const char *good = output_colour(stdout, COLOUR_GOOD),
+                   *bad = output_colour(stdout, COLOUR_WARN),
                    *none = output_colour(stdout, COLOUR_NONE);
         bool up = member_bool(bridge, "up");
 
@@ -394,15 +395,16 @@ int verb_status(Ctl *ctl, int n, char *arguments[]) {
         if (code == CODE_DONE)
                 code = processes_fetch(ctl, &list);
         if (code == CODE_DONE) {
-                (void)json_object_object_add(
-                        o, "processes",
-                        json_object_new_int64((int64_t)json_object_array_length(list)));
+                (void)json_object_object_add(o, "processes",
+                                             json_object_new_int64(
+                                                     (int64_t)json_object_array_length(list)));
                 (void)json_object_put(list);
                 code = taps_fetch(ctl, &list);
         }
         if (code == CODE_DONE) {
-                (void)json_object_object_add(
-                        o, "taps", json_object_new_int64((int64_t)json_object_array_length(list)));
+                (void)json_object_object_add(o, "taps",
+                                             json_object_new_int64(
+                                                     (int64_t)json_object_array_length(list)));
                 (void)json_object_put(list);
                 code = usage_fetch(ctl, &list);
         }

@@ -31,8 +31,7 @@ static void event_text(json_object *o, char *ret, size_t size) {
                 (void)snprintf(ret, size, "%s", event);
         else if (strncmp(event, "tap", 3) == 0)
                 (void)snprintf(ret, size, "%-16s %s index %d uid %u", event, member_string(o, "tap"),
-                               (int)member_number(o, "ifindex"),
-                               (unsigned)member_number(o, "uid"));
+                               (int)member_number(o, "ifindex"), (unsigned)member_number(o, "uid"));
         else {
                 exit_describe(member_string(o, "cause"), (int)member_number(o, "status"), ended,
                               sizeof(ended));
@@ -63,7 +62,10 @@ static const struct {
         const char *keys[7];
 } signals[] = {
         {"ProcessAppeared", "process-appeared", "uus", {"pid", "uid", "api_sock"}},
-        {"ProcessExited", "process-exited", "uussit", {"pid", "uid", "api_sock", "cause", "status", "exited_usec"}},
+        {"ProcessExited",
+         "process-exited",
+         "uussit",
+         {"pid", "uid", "api_sock", "cause", "status", "exited_usec"}},
         {"TapCreated", "tap-created", "siu", {"tap", "ifindex", "uid"}},
         {"TapDeleted", "tap-deleted", "siu", {"tap", "ifindex", "uid"}},
 };

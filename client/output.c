@@ -22,7 +22,7 @@ static int write_error;
 
 const char *output_colour(FILE *stream, Colour colour) {
         static const char *const sequences[] = {
-                [COLOUR_NONE] = "\033[0m",  [COLOUR_GOOD] = "\033[32m", [COLOUR_WARN] = "\033[33m",
+                [COLOUR_NONE] = "\033[0m", [COLOUR_GOOD] = "\033[32m", [COLOUR_WARN] = "\033[33m",
                 [COLOUR_BAD] = "\033[31m", [COLOUR_HEAD] = "\033[4m",
         };
         const char *none = getenv("NO_COLOR"), *term = getenv("TERM");
@@ -56,8 +56,9 @@ void output_json(const Ctl *ctl, json_object *o) {
 
 void output_json_line(const Ctl *ctl, json_object *o) {
         errno = 0;
-        (void)printf("%s\n", json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN |
-                                                                       JSON_C_TO_STRING_NOSLASHESCAPE));
+        (void)printf("%s\n",
+                     json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN |
+                                                               JSON_C_TO_STRING_NOSLASHESCAPE));
         flush();
         (void)json_object_put(o);
 }
@@ -122,7 +123,8 @@ static int width_of(const char *text) {
         size_t n = mbstowcs(wide, text, ELEMENTS(wide));
 
         return n == (size_t)-1 || n >= ELEMENTS(wide) ? (int)strlen(text)
-                                                      : wcswidth(wide, n) > 0 ? wcswidth(wide, n) : 0;
+               : wcswidth(wide, n) > 0                ? wcswidth(wide, n)
+                                                      : 0;
 }
 
 void table_print(const Ctl *ctl, Table *t, const char *one, const char *many) {

@@ -8,7 +8,13 @@
 
 #include "ctl.h"
 
-typedef enum Colour { COLOUR_NONE, COLOUR_GOOD, COLOUR_WARN, COLOUR_BAD, COLOUR_HEAD } Colour;
+typedef enum Colour {
+        COLOUR_NONE,
+        COLOUR_GOOD,
+        COLOUR_WARN,
+        COLOUR_BAD,
+        COLOUR_HEAD
+} Colour;
 
 /* The sequence that switches to it; "" where the stream is no terminal or NO_COLOR is set. */
 const char *output_colour(FILE *stream, Colour colour);

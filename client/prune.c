@@ -123,7 +123,8 @@ int verb_prune(Ctl *ctl, int n, char *arguments[]) {
                 code = ctl_whereabouts(ctl);
         if (code == CODE_DONE) {
                 if (ctl_remote(ctl))
-                        report_note(ctl, "Sockets of another host are out of reach; only taps are looked at");
+                        report_note(ctl,
+                                    "Sockets of another host are out of reach; only taps are looked at");
                 else
                         code = prune_sockets(ctl, all);
                 second = prune_taps(ctl, all);

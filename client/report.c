@@ -6,6 +6,7 @@
  * to somebody who typed "create-tap": those are told in this file's words, and here alone it is
  * decided which exit code an error has. */
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>

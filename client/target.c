@@ -18,7 +18,8 @@ int target_parse(const Ctl *ctl, const char *typed, bool pid_allowed, Target *re
         *ret = (Target){.typed = typed};
         if (*typed && strspn(typed, "0123456789") == strlen(typed)) {
                 if (!pid_allowed)
-                        return report_usage(ctl, "'%.40s' is no socket; %s takes a path or the name of a VM",
+                        return report_usage(ctl,
+                                            "'%.40s' is no socket; %s takes a path or the name of a VM",
                                             typed, ctl->verb->name);
                 if (!number_parse(typed, INT32_MAX, &pid) || pid == 0)
                         return report_usage(ctl, "'%.40s' is no process ID; give one from 1 to %d",
@@ -39,7 +40,8 @@ int target_parse(const Ctl *ctl, const char *typed, bool pid_allowed, Target *re
         }
         if (vm_name_valid(typed))
                 return CODE_DONE;
-        return report_usage(ctl, "'%.40s' is no name of a VM; give one like 'web', or the path of its socket",
+        return report_usage(ctl,
+                            "'%.40s' is no name of a VM; give one like 'web', or the path of its socket",
                             typed);
 }
 

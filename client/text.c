@@ -120,7 +120,9 @@ bool boolean_parse(const char *text, bool *ret) {
 }
 
 unsigned text_distance(const char *a, const char *b) {
-        enum { LONGEST = 32 };
+        enum {
+                LONGEST = 32
+        };
         size_t n = strnlen(a, LONGEST), m = strnlen(b, LONGEST);
         unsigned rows[LONGEST + 1][LONGEST + 1];
 

@@ -100,8 +100,9 @@ int verb_resolve_binary(Ctl *ctl, int n, char *arguments[]) {
 static int check_tap_names(Ctl *ctl, int n, char *arguments[]) {
         for (int i = 0; i < n; i++)
                 if (!link_name_valid(arguments[i]))
-                        return report_usage(ctl, "'%.40s' is no name for a tap: use 1 to %d of a-z 0-9 . _ -, starting with a "
-                                                 "letter or digit and not all digits",
+                        return report_usage(ctl,
+                                            "'%.40s' is no name for a tap: use 1 to %d of a-z 0-9 . _ -, starting with a "
+                                            "letter or digit and not all digits",
                                             arguments[i], TAP_NAME_MAX);
         for (int i = 0; i < n; i++)
                 for (int j = 0; j < i; j++)
@@ -152,7 +153,8 @@ int verb_create_tap(Ctl *ctl, int n, char *arguments[]) {
         if (code != CODE_DONE)
                 return code;
         if (n > 1 && ctl->guest_mac)
-                return report_usage(ctl, "--guest-mac is one guest's; create one tap with it at a time");
+                return report_usage(ctl,
+                                    "--guest-mac is one guest's; create one tap with it at a time");
         code = batch_run_names(ctl, &job, n, arguments, NULL);
         if (!ctl->auto_delete || !ctl->bus || code != CODE_DONE)
                 return code;

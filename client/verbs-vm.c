@@ -169,7 +169,8 @@ int verb_resolve_pid(Ctl *ctl, int n, char *arguments[]) {
         uint32_t pid;
 
         if (!number_parse(arguments[1], INT32_MAX, &number))
-                return report_usage(ctl, "'%.40s' is no process ID; give one, or 0 for none", arguments[1]);
+                return report_usage(ctl, "'%.40s' is no process ID; give one, or 0 for none",
+                                    arguments[1]);
         pid = (uint32_t)number;
         return batch_run_targets(ctl, &job, 1, arguments, false, &pid);
 }

@@ -15,8 +15,8 @@
 #define NONE 0, 0
 
 const Verb verbs[] = {
-        {"list", "", "List your VMs (root: all)",
-         "[{pid, uid, api_sock, pidfd-inode?}]", NONE, 0, verb_list},
+        {"list", "", "List your VMs (root: all)", "[{pid, uid, api_sock, pidfd-inode?}]", NONE, 0,
+         verb_list},
         {"taps", "", "List your taps (root: all)",
          "[{tap, ifindex, uid, bridge?, carrier?, auto-delete?, isolated?, guest-mac?, mtu?, tun-uid?}]",
          NONE, 0, verb_taps},
@@ -35,8 +35,8 @@ const Verb verbs[] = {
          "{bridge, ifindex, address}", NONE, 0, verb_ensure_bridge},
         {"remove-bridge", "", "Remove the bridge, if nothing is on it", "{removed}", NONE, 0,
          verb_remove_bridge},
-        {"create-tap", "NAME...", "Create taps on the bridge", "[{tap | ifindex}]", FEW,
-         OPTION_TAP, verb_create_tap},
+        {"create-tap", "NAME...", "Create taps on the bridge", "[{tap | ifindex}]", FEW, OPTION_TAP,
+         verb_create_tap},
         {"delete-tap", "NAME...", "Remove taps", "[{tap | deleted}]", FEW, 0, verb_delete_tap},
         {"ensure-socket-dir", "", "See to it that your directory for API sockets is there",
          "{path}", NONE, 0, verb_ensure_socket_dir},
@@ -55,8 +55,7 @@ const Verb verbs[] = {
         {"shutdown", "SOCKET...", "Ask guests to shut down, wait, and kill those that do not",
          "[{api_sock | how, cause, status, meaning?}]", FEW, OPTION_GRACE | OPTION_FORCE,
          verb_shutdown},
-        {"kill", "SOCKET|PID...", "Kill VMs at once", "[{api_sock | pid?, sent}]", FEW, 0,
-         verb_kill},
+        {"kill", "SOCKET|PID...", "Kill VMs at once", "[{api_sock | pid?, sent}]", FEW, 0, verb_kill},
         {"wait-for-exit", "SOCKET|PID...", "Wait until VMs are gone, and say how they ended",
          "[{api_sock?, pid? | cause, status, meaning?}]", FEW, OPTION_TIMEOUT, verb_wait_for_exit},
         {"watch-exit", "SOCKET|PID...", "As wait-for-exit, but each is told when it ends",

@@ -29,7 +29,7 @@ typedef struct Exit {
 typedef struct Wait {
         struct Waits *all;
         Target target;
-        uint32_t pid; /* 0: not yet known */
+        uint32_t pid;                     /* 0: not yet known */
         bool calling, armed, known, done; /* known: was armed once */
         Exit exit;
         int code;
@@ -56,8 +56,7 @@ static json_object *wait_json(const Wait *w) {
         json_object *o = json_object_new_object();
 
         if (w->target.path)
-                (void)json_object_object_add(o, "api_sock",
-                                             json_object_new_string(w->target.path));
+                (void)json_object_object_add(o, "api_sock", json_object_new_string(w->target.path));
         if (w->pid > 0)
                 (void)json_object_object_add(o, "pid", json_object_new_int64(w->pid));
         if (*w->exit.cause) {
@@ -251,10 +250,10 @@ static void show_status(const Waits *all, uint64_t now) {
 /* What will not be decided by the service any more. */
 static void give_up(Waits *all, int r) {
         sd_bus_error gone = SD_BUS_ERROR_MAKE_CONST(
-                             r == -EINTR ? SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED
-                             : r < 0     ? SD_BUS_ERROR_DISCONNECTED
-                                         : SD_BUS_ERROR_NAME_HAS_NO_OWNER,
-                             r == -EINTR ? "Not authorized: the question was interrupted" : "");
+                r == -EINTR ? SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED
+                : r < 0     ? SD_BUS_ERROR_DISCONNECTED
+                            : SD_BUS_ERROR_NAME_HAS_NO_OWNER,
+                r == -EINTR ? "Not authorized: the question was interrupted" : "");
 
         for (size_t i = 0; i < all->n; i++)
                 if (!all->waits[i].done)

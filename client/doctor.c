@@ -1,0 +1,436 @@
+/* SPDX-License-Identifier: MIT */
+/* doctor: what this host needs for microVMs, and what the caller needs to start them.
+ *
+ * A check is a function that looks at one thing and says ok, warn or fail; with the last two it
+ * says what to do next. "fail" is for what keeps VMs from running, "warn" for what makes them slow,
+ * leaky or less apart than they could be. All of it is about this host, so it is not for -H. */
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/kvm.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "connection.h"
+#include "output.h"
+#include "report.h"
+
+#define PORTS_MAX 1023
+
+typedef enum Result {
+        RESULT_OK,
+        RESULT_WARN,
+        RESULT_FAIL
+} Result;
+
+typedef struct Doctor {
+        Ctl *ctl;
+        bool service; /* it answers */
+        char *bridge, *firecracker;
+        char text[256], next[256];
+} Doctor;
+
+static void say(Doctor *d, const char *format, ...) _printf_(2, 3);
+static void next(Doctor *d, const char *format, ...) _printf_(2, 3);
+
+static void say(Doctor *d, const char *format, ...) {
+        va_list args;
+
+        va_start(args, format);
+        (void)vsnprintf(d->text, sizeof(d->text), format, args);
+        va_end(args);
+}
+
+static void next(Doctor *d, const char *format, ...) {
+        va_list args;
+
+        va_start(args, format);
+        (void)vsnprintf(d->next, sizeof(d->next), format, args);
+        va_end(args);
+}
+
+/* The first line of a file; false where there is none. */
+static bool read_line(const char *path, char *ret, size_t size) {
+        FILE *f = fopen(path, "re");
+        bool read;
+
+        if (!f)
+                return false;
+        read = fgets(ret, (int)size, f) != NULL;
+        (void)fclose(f);
+        if (read)
+                ret[strcspn(ret, "\n")] = '\0';
+        return read;
+}
+
+static Result check_kvm(Doctor *d) {
+        _cleanup_close_ int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC), vm = -1;
+
+        if (fd < 0 && errno == ENOENT) {
+                say(d, "/dev/kvm is not there");
+                next(d,
+                     "Enable virtualization in the firmware (or nested virtualization of this VM), and load kvm_intel or kvm_amd");
+                return RESULT_FAIL;
+        }
+        if (fd < 0) {
+                say(d, "/dev/kvm cannot be opened: %m");
+                next(d, "Become a member of the group that owns it, mostly 'kvm', and log in again");
+                return RESULT_FAIL;
+        }
+        vm = ioctl(fd, KVM_CREATE_VM, 0);
+        if (vm < 0) {
+                say(d, "KVM makes no VM: %m");
+                next(d, "See the kernel's log for 'kvm'");
+                return RESULT_FAIL;
+        }
+        say(d, "/dev/kvm makes VMs");
+        return RESULT_OK;
+}
+
+static Result check_tun(Doctor *d) {
+        _cleanup_close_ int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+
+        if (fd >= 0) {
+                say(d, "/dev/net/tun can be opened");
+                return RESULT_OK;
+        }
+        say(d, "/dev/net/tun cannot be opened: %m");
+        next(d, "%s",
+             errno == EACCES ? "Make it 0666, as it usually is: who may attach is said tap by tap"
+                             : "Load the module: modprobe tun");
+        return RESULT_FAIL;
+}
+
+static Result check_service(Doctor *d) {
+        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+        _cleanup_free_ char *version = NULL;
+        int r = d->ctl->bus ? sd_bus_get_property_string(d->ctl->bus, FCPROC_NAME, FCPROC_PATH,
+                                                         FCPROC_NAME, "Version", &e, &version)
+                            : -ENOTCONN;
+
+        if (r >= 0)
+                r = sd_bus_get_property_string(d->ctl->bus, FCPROC_NAME, FCPROC_PATH, FCPROC_NAME,
+                                               "BridgeName", &e, &d->bridge);
+        d->service = r >= 0;
+        if (d->service) {
+                say(d, "The service answers, version %s", version);
+                return RESULT_OK;
+        }
+        say(d, "%s",
+            d->ctl->bus ? "The service does not answer" : "The system bus cannot be reached");
+        next(d, "See 'systemctl status %s'", d->ctl->bus ? "fcproc" : "dbus");
+        return RESULT_FAIL;
+}
+
+static Result check_polkit(Doctor *d) {
+        sd_bus_message *reply = NULL;
+        int r = d->ctl->bus
+                        ? sd_bus_call_method(d->ctl->bus, "org.freedesktop.PolicyKit1",
+                                             "/org/freedesktop/PolicyKit1/Authority",
+                                             "org.freedesktop.DBus.Peer", "Ping", NULL, &reply, "")
+                        : -ENOTCONN;
+
+        sd_bus_message_unref(reply);
+        if (r >= 0) {
+                say(d, "polkit answers");
+                return RESULT_OK;
+        }
+        say(d, "polkit does not answer: only root may do anything");
+        next(d, "Install polkitd, or see 'systemctl status polkit'");
+        return RESULT_FAIL;
+}
+
+static Result check_group(Doctor *d) {
+        const struct group *group = getgrnam("banger");
+        gid_t groups[1024];
+        int n = getgroups((int)ELEMENTS(groups), groups);
+        bool member = group && getegid() == group->gr_gid;
+
+        for (int i = 0; group && i < n; i++)
+                member |= groups[i] == group->gr_gid;
+        if (geteuid() == 0) {
+                say(d, "You are root, who is not asked for a password");
+                return RESULT_OK;
+        }
+        if (member) {
+                say(d, "You are in the group banger, and are not asked for a password");
+                return RESULT_OK;
+        }
+        say(d,
+            "You are not in the group banger: taps and the bridge need an administrator's password");
+        next(d, "%s",
+             group ? "sudo usermod --append --groups banger \"$USER\", and log in again"
+                   : "sudo systemd-sysusers, then add yourself to the group banger");
+        return RESULT_WARN;
+}
+
+static Result check_firecracker(Doctor *d) {
+        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+        sd_bus_message *reply = NULL;
+        const char *path;
+        int r;
+
+        if (!d->service) {
+                say(d, "Which firecracker is configured only the service knows");
+                next(d, "Get the service running first");
+                return RESULT_WARN;
+        }
+        r = sd_bus_call_method(d->ctl->bus, FCPROC_NAME, FCPROC_PATH, FCPROC_NAME, "ResolveBinary",
+                               &e, &reply, "");
+        if (r >= 0)
+                r = sd_bus_message_read(reply, "s", &path);
+        if (r >= 0) {
+                d->firecracker = strdup(path);
+                say(d, "%.200s", path);
+        } else {
+                say(d, "%.250s", e.message ?: "firecracker was not found");
+                next(d, "Install firecracker, or set firecracker_bin in fcproc.conf");
+        }
+        sd_bus_message_unref(reply);
+        return r < 0 ? RESULT_FAIL : RESULT_OK;
+}
+
+static Result check_version(Doctor *d) {
+        struct pollfd p = {.events = POLLIN};
+        char text[256] = "";
+        int fds[2];
+        ssize_t n = -1;
+        pid_t child;
+
+        if (!d->firecracker || pipe2(fds, O_CLOEXEC) < 0) {
+                say(d, "There is no firecracker to ask for its version");
+                next(d, "See the line above");
+                return RESULT_WARN;
+        }
+        child = fork();
+        if (child == 0) {
+                (void)dup2(fds[1], STDOUT_FILENO);
+                (void)execl(d->firecracker, d->firecracker, "--version", NULL);
+                _exit(127);
+        }
+        (void)close(fds[1]);
+        p.fd = fds[0];
+        if (child > 0 && poll(&p, 1, 2000) > 0)
+                n = read(fds[0], text, sizeof(text) - 1);
+        (void)close(fds[0]);
+        if (child > 0) {
+                (void)kill(child, SIGKILL);
+                (void)waitpid(child, NULL, 0);
+        }
+        if (n > 0) {
+                text[strcspn(text, "\n")] = '\0';
+                say(d, "%.200s", text);
+                return RESULT_OK;
+        }
+        say(d, "%.200s does not tell its version", d->firecracker);
+        next(d, "Run it by hand with --version; it must be executable for you");
+        return RESULT_FAIL;
+}
+
+static Result check_bridge(Doctor *d) {
+        char path[128], flags[32] = "0";
+        const struct dirent *entry;
+        DIR *directory;
+        unsigned ports = 0;
+        struct stat st;
+
+        if (!d->bridge) {
+                say(d, "Which bridge is configured only the service knows");
+                next(d, "Get the service running first");
+                return RESULT_WARN;
+        }
+        (void)snprintf(path, sizeof(path), "/sys/class/net/%s/bridge", d->bridge);
+        if (stat(path, &st) < 0) {
+                say(d, "The bridge %s is not there", d->bridge);
+                next(d, "fcprocctl ensure-bridge");
+                return RESULT_WARN;
+        }
+        (void)snprintf(path, sizeof(path), "/sys/class/net/%s/flags", d->bridge);
+        if (!read_line(path, flags, sizeof(flags)) || !(strtoul(flags, NULL, 16) & 1)) {
+                say(d, "The bridge %s is down", d->bridge);
+                next(d, "fcprocctl ensure-bridge");
+                return RESULT_WARN;
+        }
+        (void)snprintf(path, sizeof(path), "/sys/class/net/%s/brif", d->bridge);
+        directory = opendir(path);
+        while (directory && (entry = readdir(directory)))
+                ports += entry->d_name[0] != '.';
+        if (directory)
+                (void)closedir(directory);
+        if (ports + 24 > PORTS_MAX) {
+                say(d, "The bridge %s is nearly full, %u of %d ports used", d->bridge, ports,
+                    PORTS_MAX);
+                next(d, "fcprocctl prune removes your taps that nobody holds");
+                return RESULT_WARN;
+        }
+        say(d, "The bridge %s is up, %u of %d ports used", d->bridge, ports, PORTS_MAX);
+        return RESULT_OK;
+}
+
+static Result check_forward(Doctor *d) {
+        char v4[8] = "0", v6[8] = "0";
+
+        (void)read_line("/proc/sys/net/ipv4/ip_forward", v4, sizeof(v4));
+        (void)read_line("/proc/sys/net/ipv6/conf/all/forwarding", v6, sizeof(v6));
+        if (*v4 == '1' || *v6 == '1') {
+                say(d, "Packets are forwarded (IPv4 %s, IPv6 %s)", *v4 == '1' ? "yes" : "no",
+                    *v6 == '1' ? "yes" : "no");
+                return RESULT_OK;
+        }
+        say(d, "Packets are not forwarded: guests reach this host only");
+        next(d, "If they are to reach more: sysctl net.ipv4.ip_forward=1, and a route or NAT");
+        return RESULT_WARN;
+}
+
+static Result check_features(Doctor *d) {
+        static const char *const wanted[] = {"exit-status", "fchmodat2", "live-rename",
+                                             "locked-port", "peer-pidfd"};
+        char **list = NULL;
+        char missing[128] = "";
+
+        if (!d->service || sd_bus_get_property_strv(d->ctl->bus, FCPROC_NAME, FCPROC_PATH,
+                                                    FCPROC_NAME, "Features", NULL, &list) < 0) {
+                say(d, "What the kernel offers only the service knows");
+                next(d, "Get the service running first");
+                return RESULT_WARN;
+        }
+        for (size_t i = 0; i < ELEMENTS(wanted); i++) {
+                bool there = false;
+
+                for (char **p = list; p && *p; p++)
+                        there |= strcmp(*p, wanted[i]) == 0;
+                if (!there) {
+                        (void)strcat(missing, " ");
+                        (void)strcat(missing, wanted[i]);
+                }
+        }
+        for (char **p = list; p && *p; p++)
+                free(*p);
+        free(list);
+        if (!*missing) {
+                say(d, "The kernel has all that the service can use");
+                return RESULT_OK;
+        }
+        say(d, "The kernel lacks:%s", missing);
+        next(d, "A newer kernel has them; what each gives is in the README");
+        return RESULT_WARN;
+}
+
+static Result check_swap(Doctor *d) {
+        char line[256];
+        FILE *f = fopen("/proc/swaps", "re");
+        int lines = 0;
+
+        while (f && fgets(line, sizeof(line), f))
+                lines++;
+        if (f)
+                (void)fclose(f);
+        if (lines <= 1) {
+                say(d, "There is no swap");
+                return RESULT_OK;
+        }
+        say(d, "There is swap: guests' memory may end on a disk");
+        next(d, "On a host for other people's VMs: swapoff --all");
+        return RESULT_WARN;
+}
+
+static Result check_switch(Doctor *d, const char *path, const char *what, const char *why,
+                           const char *how) {
+        char value[32] = "";
+
+        if (!read_line(path, value, sizeof(value)) || strcmp(value, "0") == 0) {
+                say(d, "%s is off", what);
+                return RESULT_OK;
+        }
+        say(d, "%s is on: %s", what, why);
+        next(d, "On a host for other people's VMs: %s", how);
+        return RESULT_WARN;
+}
+
+static Result check_ksm(Doctor *d) {
+        return check_switch(d, "/sys/kernel/mm/ksm/run", "Same-page merging (KSM)",
+                            "a guest can find out what another has in memory",
+                            "echo 2 >/sys/kernel/mm/ksm/run");
+}
+
+static Result check_smt(Doctor *d) {
+        return check_switch(d, "/sys/devices/system/cpu/smt/active", "Hyper-threading (SMT)",
+                            "two guests may share a core's caches",
+                            "echo off >/sys/devices/system/cpu/smt/control");
+}
+
+static const struct {
+        const char *name;
+        Result (*look)(Doctor *d);
+} checks[] = {
+        {"kvm", check_kvm},
+        {"tun", check_tun},
+        {"service", check_service},
+        {"polkit", check_polkit},
+        {"group", check_group},
+        {"firecracker", check_firecracker},
+        {"firecracker-version", check_version},
+        {"bridge", check_bridge},
+        {"forwarding", check_forward},
+        {"kernel-features", check_features},
+        {"swap", check_swap},
+        {"ksm", check_ksm},
+        {"smt", check_smt},
+};
+
+static void print(Doctor *d, const char *name, Result result, json_object *all) {
+        static const char *const words[] = {"ok", "warn", "fail"};
+        static const Colour colours[] = {COLOUR_GOOD, COLOUR_WARN, COLOUR_BAD};
+        json_object *o;
+
+        if (d->ctl->json == JSON_OFF) {
+                if (d->ctl->quiet && result == RESULT_OK)
+                        return;
+                output_line(d->ctl, "%s%-4s%s  %-19s  %s%s%s", output_colour(stdout, colours[result]),
+                            words[result], output_colour(stdout, COLOUR_NONE), name, d->text,
+                            *d->next ? "\n                           → " : "", d->next);
+                return;
+        }
+        o = json_object_new_object();
+        (void)json_object_object_add(o, "check", json_object_new_string(name));
+        (void)json_object_object_add(o, "result", json_object_new_string(words[result]));
+        (void)json_object_object_add(o, "text", json_object_new_string(d->text));
+        if (*d->next)
+                (void)json_object_object_add(o, "next", json_object_new_string(d->next));
+        (void)json_object_array_add(all, o);
+}
+
+int verb_doctor(Ctl *ctl, int n, char *arguments[]) {
+        json_object *all;
+        Doctor d = {.ctl = ctl};
+        int code = CODE_DONE;
+
+        if (ctl_remote(ctl))
+                return report_usage(ctl, "doctor looks at the host it runs on; run it there");
+        if (sd_bus_open_system(&ctl->bus) < 0)
+                ctl->bus = NULL; /* that is a finding, not a failure */
+        all = json_object_new_array();
+        for (size_t i = 0; i < ELEMENTS(checks); i++) {
+                Result result;
+
+                *d.text = *d.next = '\0';
+                result = checks[i].look(&d);
+                if (result == RESULT_FAIL)
+                        code = CODE_FAILED;
+                print(&d, checks[i].name, result, all);
+        }
+        if (ctl->json != JSON_OFF)
+                output_json(ctl, json_object_get(all));
+        (void)json_object_put(all);
+        free(d.bridge);
+        free(d.firecracker);
+        return code;
+}
