@@ -3,6 +3,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 
 import pytest
@@ -17,6 +18,12 @@ from fcproc import RUNTIME, WORK, Account, Client
 
 if not fcproc.FCPROCD.exists():
     pytest.exit(f"{fcproc.FCPROCD} is not built; BUILD_DIR or FCPROCD say where it is", 2)
+
+# A job in the background is started with these ignored, and what it starts inherits that: a test that sends
+# one would wait for ever.
+for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 # What most tests take for granted: alice and bob may do what would ask for an administrator, but not touch
 # what is another's; carol has only what the actions give by themselves; dave is in the group banger.
