@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "arguments.h"
+#include "i18n.h"
 #include "output.h"
 #include "report.h"
 #include "text.h"
@@ -32,6 +33,7 @@ enum {
         ARG_ISOLATED,
         ARG_MTU,
         ARG_AUTO_DELETE,
+        ARG_CONFIG_FILE,
 };
 
 static const struct option options[] = {
@@ -55,6 +57,7 @@ static const struct option options[] = {
         {"isolated", required_argument, NULL, ARG_ISOLATED},
         {"mtu", required_argument, NULL, ARG_MTU},
         {"auto-delete", no_argument, NULL, ARG_AUTO_DELETE},
+        {"config-file", required_argument, NULL, ARG_CONFIG_FILE},
         {},
 };
 
@@ -88,6 +91,7 @@ static const struct {
          "      --mtu=BYTES        Its MTU (the bridge's)\n"
          "      --auto-delete      Remove it when its VMM lets go of it, or when this command is\n"
          "                         ended before one attached: it stays until the tap is gone\n"},
+        {OPTION_CONFIG_FILE, N_("      --config-file=FILE Firecracker's own configuration file\n")},
         {OPTION_DRY_RUN, "      --dry-run          Only show what would be removed\n"},
 };
 
@@ -237,6 +241,10 @@ static int read_one(Ctl *ctl, int c, const char *word) {
                 ctl->given |= OPTION_TAP;
                 ctl->auto_delete = true;
                 break;
+        case ARG_CONFIG_FILE:
+                ctl->given |= OPTION_CONFIG_FILE;
+                ctl->config_file = optarg;
+                break;
         case ':':
                 return report_usage(ctl, "%.40s needs a value; see fcprocctl --help", word);
         default:
@@ -247,15 +255,19 @@ static int read_one(Ctl *ctl, int c, const char *word) {
         return -1;
 }
 
-/* Errors in the options before it have to know how they are to be told. */
-static void find_json(Ctl *ctl, int argc, char *argv[]) {
-        for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+/* Errors in the options before it have to know how they are to be told; and how much is behind "--"
+ * cannot be seen any more when getopt has moved the arguments. */
+static void look_ahead(Ctl *ctl, int argc, char *argv[]) {
+        int i;
+
+        for (i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
                 if (strcmp(argv[i], "-j") == 0 || strcmp(argv[i], "--json=short") == 0)
                         ctl->json = JSON_SHORT;
                 else if (strcmp(argv[i], "--json=pretty") == 0)
                         ctl->json = JSON_PRETTY;
                 else if (strcmp(argv[i], "--json=off") == 0)
                         ctl->json = JSON_OFF;
+        ctl->n_behind = i < argc ? argc - i - 1 : 0;
 }
 
 static int find_verb(Ctl *ctl, const char *name) {
@@ -274,7 +286,7 @@ static int find_verb(Ctl *ctl, const char *name) {
 int arguments_read(Ctl *ctl, int argc, char *argv[], int *ret_n, char ***ret_arguments) {
         int c, r;
 
-        find_json(ctl, argc, argv);
+        look_ahead(ctl, argc, argv);
         opterr = 0;
         for (;;) {
                 const char *word = argv[optind < argc ? optind : argc - 1];

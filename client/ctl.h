@@ -42,6 +42,7 @@ enum {
         OPTION_FORCE = 1 << 2,
         OPTION_TAP = 1 << 3, /* all of create-tap's */
         OPTION_DRY_RUN = 1 << 4,
+        OPTION_CONFIG_FILE = 1 << 5,
 };
 
 typedef struct Ctl Ctl;
@@ -70,7 +71,8 @@ struct Ctl {
         bool have_tun_uid, have_tun_gid, have_isolated, have_mtu, auto_delete;
         uint32_t tun_uid, tun_gid, mtu;
         bool isolated;
-        const char *guest_mac;
+        const char *guest_mac, *config_file;
+        int n_behind; /* arguments behind "--" */
 
         sd_bus *bus;
         char *runtime_dir; /* the service's, once it was asked for */
@@ -110,4 +112,5 @@ VERB(get_usage);
 VERB(status);
 VERB(monitor);
 VERB(prune);
+VERB(run);
 VERB(doctor);

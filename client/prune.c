@@ -11,38 +11,14 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
-#include <time.h>
 
 #include "batch.h"
 #include "lists.h"
 #include "output.h"
 #include "report.h"
+#include "socket-state.h"
 
 #define YOUNG_SEC 5
-
-/* Nothing is asked of a listener: the connection is closed before a byte is sent. */
-static bool socket_stale(int directory, const char *name, uid_t uid) {
-        struct sockaddr_un address = {.sun_family = AF_UNIX};
-        _cleanup_close_ int fd = -1;
-        struct timespec now;
-        struct stat st;
-
-        if (fstatat(directory, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISSOCK(st.st_mode) ||
-            st.st_uid != uid)
-                return false;
-        (void)clock_gettime(CLOCK_REALTIME, &now);
-        if (st.st_ctim.tv_sec + YOUNG_SEC > now.tv_sec)
-                return false;
-        if (snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%s", directory,
-                     name) >= (int)sizeof(address.sun_path))
-                return false;
-        fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        return fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0 &&
-               errno == ECONNREFUSED;
-}
 
 static void say(Ctl *ctl, json_object *all, const char *key, const char *name) {
         json_object *o = json_object_new_object();
@@ -68,8 +44,10 @@ static int prune_sockets(Ctl *ctl, json_object *all) {
                                                         "Cannot look into %s: %m", path);
         for (const struct dirent *e = readdir(d); e; e = readdir(d)) {
                 char file[4096];
+                time_t age = 0;
 
-                if (!socket_stale(dirfd(d), e->d_name, ctl->uid))
+                if (socket_state(dirfd(d), e->d_name, ctl->uid, &age) != SOCKET_STALE ||
+                    age < YOUNG_SEC)
                         continue;
                 (void)snprintf(file, sizeof(file), "%s/%s", path, e->d_name);
                 if (!ctl->dry_run && unlinkat(dirfd(d), e->d_name, 0) < 0 && errno != ENOENT) {

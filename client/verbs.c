@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "ctl.h"
+#include "i18n.h"
 #include "text.h"
 
 #define FEW 1, -1
@@ -61,6 +62,9 @@ const Verb verbs[] = {
         {"watch-exit", "SOCKET|PID...", "As wait-for-exit, but each is told when it ends",
          "a line each: {api_sock?, pid? | cause, status, meaning?}", FEW, OPTION_TIMEOUT,
          verb_watch_exit},
+        {"run", "NAME [-- ARG...]", N_("Run a VM in the foreground, with its taps, until it ends"),
+         "{api_sock, pid, taps: [tap], cause, status, meaning?}", FEW,
+         OPTION_CONFIG_FILE | OPTION_GRACE, verb_run},
         {"prune", "", "Remove your stale sockets, and your taps that nobody holds",
          "[{api_sock or tap, removed}]", NONE, OPTION_DRY_RUN, verb_prune},
         {"doctor", "", "Check what microVMs need on this host",

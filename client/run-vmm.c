@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: MIT */
+/* run's VMM: our child, in a session of its own, on an event loop with the bus, the signals and the
+ * keyboard. It is asked to end through the service, as any VM; it is killed as what it is, our
+ * child, for which nobody else is needed. */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <systemd/sd-event.h>
+
+#include "i18n.h"
+#include "output.h"
+#include "report.h"
+#include "run.h"
+#include "text.h"
+
+#define GRACE_DEFAULT (30 * USEC_PER_SEC)
+
+/* The loop's signals are blocked from before the VMM is there: one that comes earlier is not lost. */
+static void block_signals(void) {
+        sigset_t set;
+
+        (void)sigemptyset(&set);
+        (void)sigaddset(&set, SIGCHLD);
+        (void)sigaddset(&set, SIGINT);
+        (void)sigaddset(&set, SIGTERM);
+        (void)sigaddset(&set, SIGHUP);
+        /* in the background by the end, the terminal is given back all the same */
+        (void)sigaddset(&set, SIGTTOU);
+        (void)sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
+_Noreturn static void become_vmm(const Run *run, char *arguments[], pid_t parent, int failed) {
+        sigset_t none;
+        int error;
+
+        /* In a session of its own: the keys of our terminal, and its end, are ours to act on. */
+        (void)setsid();
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() != parent)
+                _exit(127);
+        (void)sigemptyset(&none);
+        (void)sigprocmask(SIG_SETMASK, &none, NULL);
+        (void)signal(SIGPIPE, SIG_DFL);
+        if (dup2(run->console.vmm_in, STDIN_FILENO) >= 0 &&
+            dup2(run->console.vmm_out, STDOUT_FILENO) >= 0)
+                (void)execv(run->binary, arguments);
+        error = errno;
+        (void)write(failed, &error, sizeof(error));
+        _exit(127);
+}
+
+int vmm_start(Run *run, int n_extra, char *extra[]) {
+        char **arguments = calloc((size_t)n_extra + 6, sizeof(*arguments));
+        int fds[2], error, r;
+        pid_t parent = getpid();
+
+        if (!arguments)
+                abort();
+        memcpy(arguments,
+               (char *[]){run->binary, "--api-sock", run->target.path, "--config-file",
+                          (char *)run->ctl->config_file},
+               5 * sizeof(*arguments));
+        memcpy(arguments + 5, extra, (size_t)n_extra * sizeof(*arguments));
+
+        block_signals();
+        r = console_open(run->ctl, &run->console);
+        if (r >= 0 && pipe2(fds, O_CLOEXEC) < 0)
+                r = -errno;
+        if (r >= 0) {
+                run->pid = fork();
+                if (run->pid == 0)
+                        become_vmm(run, arguments, parent, fds[1]);
+                r = run->pid < 0 ? -errno : 0;
+                (void)close(fds[1]);
+                /* the other end is closed by a successful execv() */
+                if (r >= 0 && read(fds[0], &error, sizeof(error)) == (ssize_t)sizeof(error)) {
+                        (void)waitpid(run->pid, NULL, 0);
+                        r = -error;
+                }
+                (void)close(fds[0]);
+        }
+        free(arguments);
+        if (r >= 0) {
+                report_note(run->ctl, _("%s runs, pid %d; Ctrl-C shuts it down"), run->name,
+                            run->pid);
+                console_take(&run->console);
+                return CODE_DONE;
+        }
+        run->pid = 0;
+        return report_failure(run->ctl, CODE_FAILED, SD_BUS_ERROR_FAILED, _("Cannot start %s: %s"),
+                              run->binary, strerrordesc_np(-r));
+}
+
+/* --- while it runs --- */
+
+static void vmm_kill(Run *run) {
+        run->killed = true;
+        if (run->pid > 0) /* our child, not waited for: the number is its own */
+                (void)kill(run->pid, SIGKILL);
+}
+
+static void not_asked(Run *run) {
+        if (run->insistent)
+                vmm_kill(run);
+        else
+                report_note(run->ctl, _("%s runs on; Ctrl-C kills it"), run->name);
+}
+
+static int shutdown_build(Ctl *ctl, sd_bus_message *m, void *userdata) {
+        const Run *run = userdata;
+
+        return sd_bus_message_append(m, "sta{sv}", run->target.path,
+                                     ctl->have_grace ? ctl->grace : (uint64_t)GRACE_DEFAULT, 0);
+}
+
+static void on_shutdown(Ctl *ctl, sd_bus_message *reply, const sd_bus_error *e, void *userdata) {
+        Run *run = userdata;
+
+        if (!sd_bus_error_is_set(e) || run->gone || run->killed)
+                return;
+        (void)report_call(ctl, e, 0, NULL);
+        not_asked(run);
+}
+
+static void vmm_shutdown(Run *run) {
+        Ctl *ctl = run->ctl;
+        char grace[32];
+        int r;
+
+        span_format(ctl->have_grace ? ctl->grace : GRACE_DEFAULT, grace, sizeof(grace));
+        report_note(ctl, _("%s is asked to shut down, and killed after %s; Ctrl-C kills it now"),
+                    run->name, grace);
+        r = call_start(ctl, "Shutdown", CALL_WAITING, shutdown_build, on_shutdown, run);
+        if (r < 0) {
+                (void)report_call(ctl, NULL, r, NULL);
+                not_asked(run);
+        }
+}
+
+static int ready_build(Ctl *ctl, sd_bus_message *m, void *userdata) {
+        const Run *run = userdata;
+
+        return sd_bus_message_append(m, "ssa{sv}", run->target.path, "run", 0);
+}
+
+/* From now on whoever comes next sees a socket that answers. */
+static void on_ready(Ctl *ctl, sd_bus_message *reply, const sd_bus_error *e, void *userdata) {
+        Run *run = userdata;
+
+        run->lock = close_fd(run->lock);
+        run->ready = true;
+        if (run->gone || run->killed)
+                return;
+        if (sd_bus_error_is_set(e)) {
+                (void)report_call(ctl, e, 0, NULL);
+                not_asked(run);
+        } else if (run->asked)
+                vmm_shutdown(run);
+}
+
+static int on_signal(sd_event_source *source, const struct signalfd_siginfo *si, void *userdata) {
+        Run *run = userdata;
+
+        if (run->asked) {
+                vmm_kill(run);
+                return 0;
+        }
+        run->asked = true;
+        run->insistent = si->ssi_signo != SIGINT;
+        /* without a socket that answers, nobody could be asked; it is a matter of milliseconds */
+        if (run->ready)
+                vmm_shutdown(run);
+        return 0;
+}
+
+static int on_end(sd_event_source *source, const siginfo_t *si, void *userdata) {
+        Run *run = userdata;
+
+        run->gone = true;
+        run->cause = si->si_code;
+        run->status = si->si_status;
+        return 0;
+}
+
+static int on_keys(sd_event_source *source, int fd, uint32_t events, void *userdata) {
+        Run *run = userdata;
+
+        return console_pass(&run->console) ? 0 : sd_event_source_set_enabled(source, SD_EVENT_OFF);
+}
+
+static int follow_with(Run *run, sd_event *event) {
+        Ctl *ctl = run->ctl;
+        int r;
+
+        r = sd_event_add_child(event, NULL, run->pid, WEXITED, on_end, run);
+        if (r >= 0)
+                r = sd_event_add_signal(event, NULL, SIGINT, on_signal, run);
+        if (r >= 0)
+                r = sd_event_add_signal(event, NULL, SIGTERM, on_signal, run);
+        if (r >= 0)
+                r = sd_event_add_signal(event, NULL, SIGHUP, on_signal, run);
+        if (r >= 0 && run->console.keys >= 0)
+                r = sd_event_add_io(event, NULL, STDIN_FILENO, EPOLLIN, on_keys, run);
+        if (r >= 0)
+                r = sd_bus_attach_event(ctl->bus, event, SD_EVENT_PRIORITY_NORMAL);
+        if (r >= 0)
+                r = call_start(ctl, "EnsureSocketAccess", CALL_USUAL, ready_build, on_ready, run);
+        /* sd_event_exit() would close the connection, which is needed once more */
+        while (r >= 0 && !run->gone)
+                r = sd_event_run(event, UINT64_MAX);
+        (void)sd_bus_detach_event(ctl->bus);
+        return r;
+}
+
+int vmm_follow(Run *run) {
+        sd_event *event = NULL;
+        int r;
+
+        r = sd_event_new(&event);
+        if (r >= 0)
+                r = follow_with(run, event);
+        if (r < 0) {
+                vmm_kill(run);
+                (void)report_failure(run->ctl, CODE_FAILED, SD_BUS_ERROR_FAILED,
+                                     _("Cannot watch over %s, and killed it: %s"), run->name,
+                                     strerrordesc_np(-r));
+        }
+        /* its source goes with the loop, and the process with it */
+        (void)sd_event_unref(event);
+        console_close(&run->console);
+        return r < 0 ? CODE_FAILED : CODE_DONE;
+}
