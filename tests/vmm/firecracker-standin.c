@@ -15,7 +15,9 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -78,6 +80,7 @@ static struct {
 static struct {
         int listener, vsock, log;
         uint64_t exit_usec;
+        bool is_up, has_console;
         Connection connections[CONNECTIONS_MAX];
         size_t n_connections, n_api;
 } standin = {.listener = -1, .vsock = -1, .log = -1};
@@ -490,10 +493,38 @@ static bool send_more(Connection *c) {
         return has_more(c) || !c->close_when_sent;
 }
 
+/* Its serial port and the guest there, as guest.S: "u" when it is up, then it sends back what it gets. The real one reads a
+ * terminal, which it makes raw, or a pipe, and nothing else; a stdin that ends does not end it. */
+static void greet(void) {
+        struct termios raw;
+        struct stat st;
+
+        standin.is_up = true;
+        if (tcgetattr(STDIN_FILENO, &raw) >= 0) {
+                raw.c_lflag &= (tcflag_t) ~(ICANON | ECHO | ISIG);
+                tcsetattr(STDIN_FILENO, TCSANOW, &raw);
+        }
+        fcntl(STDIN_FILENO, F_SETFL, fcntl(STDIN_FILENO, F_GETFL) | O_NONBLOCK);
+        fcntl(STDOUT_FILENO, F_SETFL, fcntl(STDOUT_FILENO, F_GETFL) | O_NONBLOCK);
+        standin.has_console = isatty(STDIN_FILENO) ||
+                              (fstat(STDIN_FILENO, &st) >= 0 && S_ISFIFO(st.st_mode));
+        dprintf(STDOUT_FILENO, "u\n");
+}
+
+static void serve_console(void) {
+        char typed[64];
+        ssize_t n = read(STDIN_FILENO, typed, sizeof typed);
+
+        if (n > 0)
+                (void)write(STDOUT_FILENO, typed, (size_t)n);
+        else if (n == 0 || errno != EAGAIN)
+                standin.has_console = false;
+}
+
 /* One round: waits for the first thing to happen, or a time that was set. */
 static void serve(void) {
-        struct pollfd fds[CONNECTIONS_MAX + 2];
-        size_t n = standin.n_connections, n_fds = n;
+        struct pollfd fds[CONNECTIONS_MAX + 3];
+        size_t n = standin.n_connections, n_fds = n, console = 0;
         uint64_t now = now_usec(),
                  until = standin.exit_usec < vm.reset_usec ? standin.exit_usec : vm.reset_usec, left;
         struct timespec ts;
@@ -514,6 +545,10 @@ static void serve(void) {
                 fds[n_fds++] = (struct pollfd){.fd = standin.listener, .events = POLLIN};
         if (standin.vsock >= 0)
                 fds[n_fds++] = (struct pollfd){.fd = standin.vsock, .events = POLLIN};
+        if (standin.has_console) {
+                console = n_fds;
+                fds[n_fds++] = (struct pollfd){.fd = STDIN_FILENO, .events = POLLIN};
+        }
 
         left = until > now ? until - now : 0;
         ts = (struct timespec){.tv_sec = (time_t)(left / 1000000u),
@@ -535,7 +570,9 @@ static void serve(void) {
                         close_connection(c);
         }
         for (size_t i = n; i < n_fds; i++)
-                if (fds[i].revents & POLLIN)
+                if (console > 0 && i == console && fds[i].revents)
+                        serve_console();
+                else if (fds[i].revents & POLLIN)
                         take_connection(fds[i].fd);
 }
 
@@ -630,6 +667,8 @@ int main(int argc, char **argv) {
                         finish(arg.exit_code);
                 if (now >= vm.reset_usec)
                         finish(0);
+                if (!standin.is_up && vm.state == VM_RUNNING)
+                        greet();
                 if (arg.exec && vm.state != VM_NOT_STARTED && all_sent())
                         execute();
                 serve();
