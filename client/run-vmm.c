@@ -46,6 +46,10 @@ _Noreturn static void become_vmm(const Run *run, char *arguments[], pid_t parent
         (void)sigemptyset(&none);
         (void)sigprocmask(SIG_SETMASK, &none, NULL);
         (void)signal(SIGPIPE, SIG_DFL);
+        /* A service manager sends these to all of a unit's processes: to us they mean a shutdown,
+         * which the VMM must live to see. It has no handlers for them (signal_handler.rs). */
+        (void)signal(SIGTERM, SIG_IGN);
+        (void)signal(SIGINT, SIG_IGN);
         if (dup2(run->console.vmm_in, STDIN_FILENO) >= 0 &&
             dup2(run->console.vmm_out, STDOUT_FILENO) >= 0)
                 (void)execv(run->binary, arguments);

@@ -188,6 +188,15 @@ def test_signals_without_a_terminal(firecracker, run, alice, number):
     assert web.wait() == 0 and left(alice) == NOTHING
 
 
+def test_signal_for_all(firecracker, run, alice):
+    """As a unit with KillMode=control-group is stopped: the VMM lives to be shut down."""
+    web = up(run("alice", "web", "--config-file", configuration("web", "tap0")))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        os.kill(web.vmm(), number)
+    web.process.terminate()
+    assert web.wait() == 0 and left(alice) == NOTHING
+
+
 def test_the_guest_ends_it(firecracker, run, alice):
     web = up(run("alice", "web", "--config-file", configuration("web", "tap0")))
     alice.do("SendCtrlAltDel", alice.sock("web"))
