@@ -176,6 +176,7 @@ class Polkit:
         if flat == self.current:
             return
         self.generation += 1
+        self.current = None  # if it fails half-way, nobody knows
         new = self.FILE.with_suffix(".new")
         new.write_text(RULES % (json.dumps(flat), self.generation))
         new.chmod(0o644)
