@@ -61,7 +61,7 @@ static const struct option options[] = {
         {},
 };
 
-static const char common_help[] =
+static const char common_help[] = N_(
         "  -h, --help             Show this, or with a verb what it takes and prints\n"
         "      --version          Show the version\n"
         "  -H, --host=[USER@]HOST Ask the service of another host, through ssh\n"
@@ -71,51 +71,53 @@ static const char common_help[] =
         "      --no-legend        Tables without headings and counts\n"
         "      --no-pager         No pager for long lists\n"
         "  -q, --quiet            Print only what was asked for, and errors\n"
-        "      --no-ask-password  Never ask for a password\n";
+        "      --no-ask-password  Never ask for a password\n");
 
 static const struct {
         unsigned option;
         const char *text;
 } verb_help[] = {
         {OPTION_TIMEOUT,
-         "      --timeout=SPAN     How long to wait: 90 (seconds), 5min, 1h 30s, infinity; 0 only looks\n"},
+         N_("      --timeout=SPAN     How long to wait: 90 (seconds), 5min, 1h 30s, infinity; 0 only looks\n")},
         {OPTION_GRACE,
-         "      --grace=SPAN       How long a guest may take (30s); 0 kills at once, infinity never\n"},
-        {OPTION_FORCE, "      --force            Kill a paused VM too\n"},
+         N_("      --grace=SPAN       How long a guest may take (30s); 0 kills at once, infinity never\n")},
+        {OPTION_FORCE, N_("      --force            Kill a paused VM too\n")},
         {OPTION_TAP,
-         "      --tun-uid=USER     Who may attach to the tap (you)\n"
-         "      --tun-gid=GID      The group that may (none)\n"
-         "      --guest-mac=MAC    Nothing else may be sent from it\n"
-         "      --isolated=BOOL    Keep it from other isolated taps (as configured)\n"
-         "      --no-isolation     The same as --isolated=no\n"
-         "      --mtu=BYTES        Its MTU (the bridge's)\n"
-         "      --auto-delete      Remove it when its VMM lets go of it, or when this command is\n"
-         "                         ended before one attached: it stays until the tap is gone\n"},
+         N_("      --tun-uid=USER     Who may attach to the tap (you)\n"
+            "      --tun-gid=GID      The group that may (none)\n"
+            "      --guest-mac=MAC    Nothing else may be sent from it\n"
+            "      --isolated=BOOL    Keep it from other isolated taps (as configured)\n"
+            "      --no-isolation     The same as --isolated=no\n"
+            "      --mtu=BYTES        Its MTU (the bridge's)\n"
+            "      --auto-delete      Remove it when its VMM lets go of it, or when this command is\n"
+            "                         ended before one attached: it stays until the tap is gone\n")},
         {OPTION_CONFIG_FILE, N_("      --config-file=FILE Firecracker's own configuration file\n")},
-        {OPTION_DRY_RUN, "      --dry-run          Only show what would be removed\n"},
+        {OPTION_DRY_RUN, N_("      --dry-run          Only show what would be removed\n")},
 };
 
 static int help(Ctl *ctl) {
         output_page(ctl);
         if (ctl->verb) {
                 (void)printf("fcprocctl [OPTIONS...] %s%s%s\n\n%s.\n\n", ctl->verb->name,
-                             *ctl->verb->arguments ? " " : "", ctl->verb->arguments, ctl->verb->help);
+                             *ctl->verb->arguments ? " " : "", ctl->verb->arguments,
+                             _(ctl->verb->help));
                 for (size_t i = 0; i < ELEMENTS(verb_help); i++)
                         if (ctl->verb->options & verb_help[i].option)
-                                (void)fputs(verb_help[i].text, stdout);
-                (void)printf("%s\nJSON: %s\n", common_help, ctl->verb->shape);
+                                (void)fputs(_(verb_help[i].text), stdout);
+                (void)printf("%s\nJSON: %s\n", _(common_help), ctl->verb->shape);
                 return CODE_DONE;
         }
-        (void)printf(
-                "fcprocctl [OPTIONS...] VERB [ARGUMENTS...]\n\n"
-                "The host's side of Firecracker microVMs: bridge, taps, sockets, processes.\n\n");
+        (void)printf("fcprocctl [OPTIONS...] VERB [ARGUMENTS...]\n\n%s\n\n",
+                     _("The host's side of Firecracker microVMs: bridge, taps, sockets, processes."));
         for (const Verb *v = verbs; v->name; v++)
-                (void)printf("  %-20s %-15s %s\n", v->name, v->arguments, v->help);
-        (void)printf("\nSOCKET is the path of a Firecracker API socket, or a VM's bare name, which stands\n"
-                     "for NAME.sock in your own directory.\n\n%s\n"
-                     "Exit codes: 0 done, 1 failed, 2 usage, 4 not permitted, 7 no service, 10 no such\n"
-                     "object, 12 timed out; of several objects the first failure's.\n",
-                     common_help);
+                (void)printf("  %-20s %-16s %s\n", v->name, v->arguments, _(v->help));
+        (void)printf("\n%s\n%s\n%s\n%s",
+                     _("SOCKET is the path of a Firecracker API socket, or a VM's bare name, which stands\n"
+                       "for NAME.sock in your own directory.\n"),
+                     _(common_help),
+                     _("Exit codes: 0 done, 1 failed, 2 usage, 4 not permitted, 7 no service, 10 no such\n"
+                       "object, 12 timed out; of several objects the first failure's.\n"),
+                     _("See the fcprocctl(1) man page for details.\n"));
         return CODE_DONE;
 }
 
@@ -134,7 +136,7 @@ static int read_user(Ctl *ctl, const char *name, uint32_t *ret) {
                         return -1;
                 }
         }
-        return report_usage(ctl, "--tun-uid=%.40s: there is no such user", name);
+        return report_usage(ctl, _("--tun-uid=%.40s: there is no such user"), name);
 }
 
 static int read_span(Ctl *ctl, const char *option, uint64_t *ret, bool *ret_given) {
@@ -142,8 +144,14 @@ static int read_span(Ctl *ctl, const char *option, uint64_t *ret, bool *ret_give
         if (span_parse(optarg, ret))
                 return -1;
         return report_usage(ctl,
-                            "--%s=%.40s is no span of time; write it like 90, 5min, '1h 30s' or infinity",
+                            _("--%s=%.40s is no span of time; write it like 90, 5min, '1h 30s' or infinity"),
                             option, optarg);
+}
+
+/* What is said from here on, errors of the command line too, is for people or for a program. */
+static void set_json(Ctl *ctl, JsonMode mode) {
+        ctl->json = mode;
+        i18n_for_people(mode == JSON_OFF);
 }
 
 static int read_one(Ctl *ctl, int c, const char *word) {
@@ -162,17 +170,18 @@ static int read_one(Ctl *ctl, int c, const char *word) {
                 ctl->machine = optarg;
                 break;
         case 'j':
-                ctl->json = JSON_SHORT;
+                set_json(ctl, JSON_SHORT);
                 break;
         case ARG_JSON:
                 if (strcmp(optarg, "short") == 0)
-                        ctl->json = JSON_SHORT;
+                        set_json(ctl, JSON_SHORT);
                 else if (strcmp(optarg, "pretty") == 0)
-                        ctl->json = JSON_PRETTY;
+                        set_json(ctl, JSON_PRETTY);
                 else if (strcmp(optarg, "off") == 0)
-                        ctl->json = JSON_OFF;
+                        set_json(ctl, JSON_OFF);
                 else
-                        return report_usage(ctl, "--json=%.40s: it is short, pretty or off", optarg);
+                        return report_usage(ctl, _("--json=%.40s: it is short, pretty or off"),
+                                            optarg);
                 break;
         case ARG_NO_LEGEND:
                 ctl->no_legend = true;
@@ -207,7 +216,7 @@ static int read_one(Ctl *ctl, int c, const char *word) {
         case ARG_TUN_GID:
                 ctl->given |= OPTION_TAP;
                 if (!number_parse(optarg, UINT32_MAX - 1, &n))
-                        return report_usage(ctl, "--tun-gid=%.40s is no group ID", optarg);
+                        return report_usage(ctl, _("--tun-gid=%.40s is no group ID"), optarg);
                 ctl->have_tun_gid = true;
                 ctl->tun_gid = (uint32_t)n;
                 break;
@@ -225,14 +234,14 @@ static int read_one(Ctl *ctl, int c, const char *word) {
         case ARG_ISOLATED:
                 ctl->given |= OPTION_TAP;
                 if (!boolean_parse(optarg, &ctl->isolated))
-                        return report_usage(ctl, "--isolated=%.40s: it is yes or no", optarg);
+                        return report_usage(ctl, _("--isolated=%.40s: it is yes or no"), optarg);
                 ctl->have_isolated = true;
                 break;
         case ARG_MTU:
                 ctl->given |= OPTION_TAP;
                 if (!number_parse(optarg, 65535, &n) || n < 1280)
                         return report_usage(ctl,
-                                            "--mtu=%.40s: it is a number from 1280 to the bridge's MTU",
+                                            _("--mtu=%.40s: it is a number from 1280 to the bridge's MTU"),
                                             optarg);
                 ctl->have_mtu = true;
                 ctl->mtu = (uint32_t)n;
@@ -246,11 +255,12 @@ static int read_one(Ctl *ctl, int c, const char *word) {
                 ctl->config_file = optarg;
                 break;
         case ':':
-                return report_usage(ctl, "%.40s needs a value; see fcprocctl --help", word);
+                return report_usage(ctl, _("%.40s needs a value; see fcprocctl --help"), word);
         default:
-                return report_usage(ctl,
-                                    "%.40s is no option of fcprocctl, or takes no value; see fcprocctl --help",
-                                    word);
+                return report_usage(
+                        ctl,
+                        _("%.40s is no option of fcprocctl, or takes no value; see fcprocctl --help"),
+                        word);
         }
         return -1;
 }
@@ -262,11 +272,11 @@ static void look_ahead(Ctl *ctl, int argc, char *argv[]) {
 
         for (i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
                 if (strcmp(argv[i], "-j") == 0 || strcmp(argv[i], "--json=short") == 0)
-                        ctl->json = JSON_SHORT;
+                        set_json(ctl, JSON_SHORT);
                 else if (strcmp(argv[i], "--json=pretty") == 0)
-                        ctl->json = JSON_PRETTY;
+                        set_json(ctl, JSON_PRETTY);
                 else if (strcmp(argv[i], "--json=off") == 0)
-                        ctl->json = JSON_OFF;
+                        set_json(ctl, JSON_OFF);
         ctl->n_behind = i < argc ? argc - i - 1 : 0;
 }
 
@@ -278,9 +288,18 @@ static int find_verb(Ctl *ctl, const char *name) {
                 return -1;
         near = verb_nearest(name);
         if (near)
-                return report_usage(ctl, "'%.40s' is no verb of fcprocctl; did you mean '%s'?",
+                return report_usage(ctl, _("'%.40s' is no verb of fcprocctl; did you mean '%s'?"),
                                     name, near->name);
-        return report_usage(ctl, "'%.40s' is no verb of fcprocctl; see fcprocctl --help", name);
+        return report_usage(ctl, _("'%.40s' is no verb of fcprocctl; see fcprocctl --help"), name);
+}
+
+static const char *option_name(unsigned given) {
+        return given & OPTION_TIMEOUT       ? "--timeout"
+               : given & OPTION_GRACE       ? "--grace"
+               : given & OPTION_FORCE       ? "--force"
+               : given & OPTION_DRY_RUN     ? "--dry-run"
+               : given & OPTION_CONFIG_FILE ? "--config-file"
+                                            : _("the options of create-tap");
 }
 
 int arguments_read(Ctl *ctl, int argc, char *argv[], int *ret_n, char ***ret_arguments) {
@@ -313,19 +332,22 @@ int arguments_read(Ctl *ctl, int argc, char *argv[], int *ret_n, char ***ret_arg
         if (ctl->help)
                 return help(ctl);
         if (!ctl->verb)
-                return report_usage(ctl,
-                                    "What is to be done? Give a verb, like 'list'; see fcprocctl --help");
+                return report_usage(
+                        ctl, _("What is to be done? Give a verb, like 'list'; see fcprocctl --help"));
         if (ctl->host && ctl->machine)
-                return report_usage(ctl, "--host and --machine exclude each other");
+                return report_usage(ctl, _("--host and --machine exclude each other"));
         if (ctl->given & ~ctl->verb->options)
-                return report_usage(ctl,
-                                    "%s does not take one of these options; see fcprocctl %s --help",
-                                    ctl->verb->name, ctl->verb->name);
+                return report_usage(ctl, _("%s does not take %s; see fcprocctl %s --help"),
+                                    ctl->verb->name, option_name(ctl->given & ~ctl->verb->options),
+                                    ctl->verb->name);
         *ret_n = argc - optind;
         *ret_arguments = argv + optind;
         if (*ret_n < ctl->verb->min || (ctl->verb->max >= 0 && *ret_n > ctl->verb->max))
-                return report_usage(ctl, "%s takes %s; see fcprocctl %s --help", ctl->verb->name,
-                                    *ctl->verb->arguments ? ctl->verb->arguments : "no arguments",
-                                    ctl->verb->name);
+                return *ctl->verb->arguments
+                               ? report_usage(ctl, _("%s takes %s; see fcprocctl %s --help"),
+                                              ctl->verb->name, ctl->verb->arguments, ctl->verb->name)
+                               : report_usage(ctl,
+                                              _("%s takes no arguments; see fcprocctl %s --help"),
+                                              ctl->verb->name, ctl->verb->name);
         return -1;
 }

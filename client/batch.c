@@ -10,6 +10,7 @@
 
 #include "agent.h"
 #include "batch.h"
+#include "i18n.h"
 #include "output.h"
 #include "report.h"
 #include "text.h"
@@ -51,11 +52,9 @@ static void task_fail(Task *task, const sd_bus_error *e, int r) {
         if (e)
                 (void)sd_bus_error_copy(&task->error, e);
         else
-                task->error = SD_BUS_ERROR_MAKE_CONST(r == -ENOMEM ? SD_BUS_ERROR_NO_MEMORY
-                                                                   : SD_BUS_ERROR_DISCONNECTED,
-                                                      r == -ENOMEM
-                                                              ? "Out of memory"
-                                                              : "The connection to the bus is gone");
+                task->error = SD_BUS_ERROR_MAKE_CONST(
+                        r == -ENOMEM ? SD_BUS_ERROR_NO_MEMORY : SD_BUS_ERROR_DISCONNECTED,
+                        r == -ENOMEM ? _("Out of memory") : _("The connection to the bus is gone"));
         task->code = report_code(&task->error);
         task->done = true;
 }
@@ -74,7 +73,7 @@ static void task_done(Ctl *ctl, sd_bus_message *reply, const sd_bus_error *e, vo
         if (r < 0) {
                 task->error = SD_BUS_ERROR_MAKE_CONST(
                         SD_BUS_ERROR_INVALID_SIGNATURE,
-                        "The service's answer cannot be read; is it of another version?");
+                        _("The service's answer cannot be read; is it of another version?"));
                 task->code = CODE_FAILED;
         }
         task->done = true;
@@ -92,18 +91,25 @@ static void task_print(const Ctl *ctl, Task *task) {
                 output_line(ctl, "%s", task->line);
 }
 
-static void show_status(const Ctl *ctl, const Job *job, size_t finished, size_t n, uint64_t begun) {
+static void show_status(const Ctl *ctl, const Job *job, const Task *next, size_t finished, size_t n,
+                        uint64_t begun) {
         uint64_t now = now_usec();
         char span[32];
 
-        if (!job->doing || now - begun < USEC_PER_SEC || ctl->asking)
+        if (now - begun < USEC_PER_SEC || ctl->asking)
+                return;
+        if (job->show) {
+                job->show(ctl, next, finished, n);
+                return;
+        }
+        if (!job->doing)
                 return;
         span_format(now - begun, span, sizeof(span));
         if (n > 1)
-                (void)output_status(ctl, "%s, %zu of %zu done, for %s …", job->doing, finished, n,
-                                    span);
+                (void)output_status(ctl, _("%s, %zu of %zu done, for %s …"), job->doing, finished,
+                                    n, span);
         else
-                (void)output_status(ctl, "%s, for %s …", job->doing, span);
+                (void)output_status(ctl, _("%s, for %s …"), job->doing, span);
 }
 
 static int batch_finish(Ctl *ctl, const Job *job, Task *tasks, size_t n) {
@@ -154,6 +160,7 @@ int batch_run(Ctl *ctl, const Job *job, Target *targets, size_t n, const void *e
                 while (r >= 0 && sent < n && sent - finished < window) {
                         Task *task = &tasks[sent++];
 
+                        task->begun = now_usec();
                         r = call_start(ctl, job->method, job->timeout ?: CALL_USUAL, task_build,
                                        task_done, task);
                         if (r < 0)
@@ -169,7 +176,7 @@ int batch_run(Ctl *ctl, const Job *job, Target *targets, size_t n, const void *e
                                         if (r == -EINTR)
                                                 tasks[i].error = SD_BUS_ERROR_MAKE_CONST(
                                                         SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED,
-                                                        "Not authorized: the question was interrupted");
+                                                        _("Not authorized: the question was interrupted"));
                                         else
                                                 task_fail(&tasks[i], NULL, r);
                                         tasks[i].code = report_code(&tasks[i].error);
@@ -177,8 +184,11 @@ int batch_run(Ctl *ctl, const Job *job, Target *targets, size_t n, const void *e
                                 }
                         continue;
                 }
-                show_status(ctl, job, finished, n, begun);
-                r = ctl_iterate(ctl, job->doing ? now_usec() + USEC_PER_SEC : USEC_FOREVER);
+                for (size_t i = 0; i < n && ctl->asking; i++)
+                        tasks[i].begun = 0;
+                show_status(ctl, job, &tasks[printed], finished, n, begun);
+                r = ctl_iterate(ctl,
+                                job->doing || job->show ? now_usec() + USEC_PER_SEC : USEC_FOREVER);
         }
         code = batch_finish(ctl, job, tasks, n);
         if (r < 0) /* calls are still under way, and their tasks go now */

@@ -17,6 +17,7 @@ typedef struct Task {
         const struct Job *job;
         Target target;
         const void *extra; /* the job's own */
+        uint64_t begun;    /* when it was sent; 0: unknown, as somebody was asked for a password */
         bool done;
         int code;
         char *line;  /* for people; NULL: nothing to say */
@@ -31,7 +32,10 @@ typedef struct Job {
         const char *key;   /* what the object is called in JSON; NULL: there is none */
         bool single;       /* an object, not an array of them */
         uint64_t timeout;  /* of the call; 0: CALL_USUAL */
-        const char *doing; /* "Shutting down", where that may take long */
+        const char *doing; /* "Waiting for the socket", where that may take long */
+        /* Tells with output_status() how far it has come, instead of that: finished of n are done,
+         * and task is the first that is not. */
+        void (*show)(const Ctl *ctl, const Task *task, size_t finished, size_t n);
         int (*build)(Ctl *ctl, sd_bus_message *m, Task *task); /* may be NULL */
         /* Reads the reply, says it with task_say() and adds it to the JSON; a negative errno. */
         int (*take)(Ctl *ctl, sd_bus_message *reply, Task *task); /* may be NULL */

@@ -10,6 +10,7 @@
 
 #include "agent.h"
 #include "connection.h"
+#include "i18n.h"
 #include "report.h"
 
 struct Call {
@@ -20,6 +21,7 @@ struct Call {
         CallDone done;
         void *userdata;
         bool asks;
+        uint64_t sent;
         Call *next;            /* in the queue of those that have to ask */
         Call *before, *behind; /* among all that are under way */
 };
@@ -48,13 +50,12 @@ int ctl_connect(Ctl *ctl) {
         if (r >= 0)
                 return CODE_DONE;
         ctl->bus = sd_bus_unref(ctl->bus);
+        if (!ctl_remote(ctl))
+                return report_failure(ctl, CODE_NO_SERVICE, SD_BUS_ERROR_NO_SERVER,
+                                      _("Cannot connect to the system bus: %s"), strerror(-r));
         return report_failure(ctl, CODE_NO_SERVICE, SD_BUS_ERROR_NO_SERVER,
-                              "Cannot connect to the system bus%s%s: %s",
-                              ctl_remote(ctl) ? " of " : "",
-                              ctl->host      ? ctl->host
-                              : ctl->machine ? ctl->machine
-                                             : "",
-                              strerrordesc_np(-r) ?: "unknown reason");
+                              _("Cannot connect to the system bus of %s: %s"),
+                              ctl->host ?: ctl->machine, strerror(-r));
 }
 
 int ctl_whereabouts(Ctl *ctl) {
@@ -140,9 +141,16 @@ static int call_on_reply(sd_bus_message *m, void *userdata, sd_bus_error *ret) {
                 *last = call;
         } else {
                 static const sd_bus_error none = SD_BUS_ERROR_NULL;
+                const sd_bus_error late = SD_BUS_ERROR_MAKE_CONST(
+                        SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED,
+                        _("Not authorized: nobody answered the question in time"));
 
                 if (ctl->asking == call)
                         ctl->asking = NULL;
+                /* the library's own answer, when the call's time is over */
+                if (call->asks && e && sd_bus_error_has_name(e, SD_BUS_ERROR_NO_REPLY) &&
+                    now_usec() - call->sent >= AGENT_PATIENCE)
+                        e = &late;
                 call_finish(call, m, e ?: &none);
         }
         call_next(ctl);
@@ -165,6 +173,7 @@ static int call_send(Call *call) {
         }
         if (r >= 0 && call->build)
                 r = call->build(ctl, m, call->userdata);
+        call->sent = now_usec();
         if (r >= 0)
                 r = sd_bus_call_async(ctl->bus, NULL, m, call_on_reply, call, timeout);
         sd_bus_message_unref(m);

@@ -17,9 +17,11 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 
 #include "connection.h"
+#include "i18n.h"
 #include "output.h"
 #include "report.h"
 
@@ -71,41 +73,63 @@ static bool read_line(const char *path, char *ret, size_t size) {
         return read;
 }
 
+/* It belongs to a group, mostly kvm, whose members may open it; but not to root's. */
+static void next_for_kvm(Doctor *d) {
+        const struct group *group = NULL;
+        struct stat st;
+
+        if (stat("/dev/kvm", &st) == 0 && st.st_gid != 0 && (st.st_mode & 0060) == 0060)
+                group = getgrgid(st.st_gid);
+        if (group)
+                next(d, _("sudo usermod --append --groups %s \"$USER\", and log in again"),
+                     group->gr_name);
+        else
+                next(d,
+                     _("Give it to a group of yours: sudo chgrp kvm /dev/kvm && sudo chmod 0660 /dev/kvm"));
+}
+
 static Result check_kvm(Doctor *d) {
         _cleanup_close_ int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC), vm = -1;
 
         if (fd < 0 && errno == ENOENT) {
-                say(d, "/dev/kvm is not there");
+                say(d, _("/dev/kvm is not there"));
                 next(d,
-                     "Enable virtualization in the firmware (or nested virtualization of this VM), and load kvm_intel or kvm_amd");
+                     _("Enable virtualization in the firmware (or nested virtualization of this VM), and load kvm_intel or kvm_amd"));
+                return RESULT_FAIL;
+        }
+        if (fd < 0 && errno == EACCES) {
+                say(d, _("/dev/kvm is not yours to open"));
+                next_for_kvm(d);
                 return RESULT_FAIL;
         }
         if (fd < 0) {
-                say(d, "/dev/kvm cannot be opened: %m");
-                next(d, "Become a member of the group that owns it, mostly 'kvm', and log in again");
+                say(d, _("/dev/kvm cannot be opened: %m"));
+                next(d, _("Load kvm_intel or kvm_amd, and see the kernel's log for 'kvm'"));
                 return RESULT_FAIL;
         }
         vm = ioctl(fd, KVM_CREATE_VM, 0);
         if (vm < 0) {
-                say(d, "KVM makes no VM: %m");
-                next(d, "See the kernel's log for 'kvm'");
+                say(d, _("KVM makes no VM: %m"));
+                next(d, _("See the kernel's log for 'kvm'"));
                 return RESULT_FAIL;
         }
-        say(d, "/dev/kvm makes VMs");
+        say(d, _("/dev/kvm makes VMs"));
         return RESULT_OK;
 }
 
 static Result check_tun(Doctor *d) {
         _cleanup_close_ int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+        int reason;
 
         if (fd >= 0) {
-                say(d, "/dev/net/tun can be opened");
+                say(d, _("/dev/net/tun can be opened"));
                 return RESULT_OK;
         }
-        say(d, "/dev/net/tun cannot be opened: %m");
+        reason = errno;
+        say(d, _("/dev/net/tun cannot be opened: %m"));
         next(d, "%s",
-             errno == EACCES ? "Make it 0666, as it usually is: who may attach is said tap by tap"
-                             : "Load the module: modprobe tun");
+             reason == EACCES ? _("Make it 0666, as it usually is: who may attach is said tap by tap")
+                              : _("Load the module: modprobe tun"));
         return RESULT_FAIL;
 }
 
@@ -121,12 +145,12 @@ static Result check_service(Doctor *d) {
                                                "BridgeName", &e, &d->bridge);
         d->service = r >= 0;
         if (d->service) {
-                say(d, "The service answers, version %s", version);
+                say(d, _("The service answers, version %s"), version);
                 return RESULT_OK;
         }
         say(d, "%s",
-            d->ctl->bus ? "The service does not answer" : "The system bus cannot be reached");
-        next(d, "See 'systemctl status %s'", d->ctl->bus ? "fcproc" : "dbus");
+            d->ctl->bus ? _("The service does not answer") : _("The system bus cannot be reached"));
+        next(d, _("See 'systemctl status %s'"), d->ctl->bus ? "fcproc" : "dbus");
         return RESULT_FAIL;
 }
 
@@ -140,11 +164,16 @@ static Result check_polkit(Doctor *d) {
 
         sd_bus_message_unref(reply);
         if (r >= 0) {
-                say(d, "polkit answers");
+                say(d, _("polkit answers"));
                 return RESULT_OK;
         }
-        say(d, "polkit does not answer: only root may do anything");
-        next(d, "Install polkitd, or see 'systemctl status polkit'");
+        if (!d->ctl->bus) {
+                say(d, _("polkit cannot be reached without the system bus"));
+                next(d, _("See the line above"));
+                return RESULT_FAIL;
+        }
+        say(d, _("polkit does not answer: only root may do anything"));
+        next(d, _("Install polkitd, or see 'systemctl status polkit'"));
         return RESULT_FAIL;
 }
 
@@ -157,18 +186,18 @@ static Result check_group(Doctor *d) {
         for (int i = 0; group && i < n; i++)
                 member |= groups[i] == group->gr_gid;
         if (geteuid() == 0) {
-                say(d, "You are root, who is not asked for a password");
+                say(d, _("You are root, who is not asked for a password"));
                 return RESULT_OK;
         }
         if (member) {
-                say(d, "You are in the group banger, and are not asked for a password");
+                say(d, _("You are in the group banger, and are not asked for a password"));
                 return RESULT_OK;
         }
         say(d,
-            "You are not in the group banger: taps and the bridge need an administrator's password");
+            _("You are not in the group banger: taps and the bridge need an administrator's password"));
         next(d, "%s",
-             group ? "sudo usermod --append --groups banger \"$USER\", and log in again"
-                   : "sudo systemd-sysusers, then add yourself to the group banger");
+             group ? _("sudo usermod --append --groups banger \"$USER\", and log in again")
+                   : _("sudo systemd-sysusers, then add yourself to the group banger"));
         return RESULT_WARN;
 }
 
@@ -179,8 +208,8 @@ static Result check_firecracker(Doctor *d) {
         int r;
 
         if (!d->service) {
-                say(d, "Which firecracker is configured only the service knows");
-                next(d, "Get the service running first");
+                say(d, _("Only the service knows which firecracker is configured"));
+                next(d, _("Get the service running first"));
                 return RESULT_WARN;
         }
         r = sd_bus_call_method(d->ctl->bus, FCPROC_NAME, FCPROC_PATH, FCPROC_NAME, "ResolveBinary",
@@ -191,8 +220,8 @@ static Result check_firecracker(Doctor *d) {
                 d->firecracker = strdup(path);
                 say(d, "%.200s", path);
         } else {
-                say(d, "%.250s", e.message ?: "firecracker was not found");
-                next(d, "Install firecracker, or set firecracker_bin in fcproc.conf");
+                say(d, "%.250s", e.message ?: _("firecracker was not found"));
+                next(d, _("Install firecracker, or set firecracker_bin in fcproc.conf"));
         }
         sd_bus_message_unref(reply);
         return r < 0 ? RESULT_FAIL : RESULT_OK;
@@ -206,8 +235,8 @@ static Result check_version(Doctor *d) {
         pid_t child;
 
         if (!d->firecracker || pipe2(fds, O_CLOEXEC) < 0) {
-                say(d, "There is no firecracker to ask for its version");
-                next(d, "See the line above");
+                say(d, _("There is no firecracker to ask for its version"));
+                next(d, _("See the line above"));
                 return RESULT_WARN;
         }
         child = fork();
@@ -230,9 +259,35 @@ static Result check_version(Doctor *d) {
                 say(d, "%.200s", text);
                 return RESULT_OK;
         }
-        say(d, "%.200s does not tell its version", d->firecracker);
-        next(d, "Run it by hand with --version; it must be executable for you");
+        say(d, _("%.200s does not tell its version"), d->firecracker);
+        next(d, _("Run it by hand with --version; it must be executable for you"));
         return RESULT_FAIL;
+}
+
+/* False only if it is certain: neither is the module there, nor is it one that could be loaded. */
+static bool kernel_may_have_bridges(void) {
+        bool known = false;
+        struct utsname name;
+
+        if (access("/sys/module/bridge", F_OK) == 0 || uname(&name) < 0)
+                return true;
+        for (int i = 0; i < 2; i++) {
+                char path[256], line[4096];
+                FILE *f;
+
+                (void)snprintf(path, sizeof(path), "/lib/modules/%s/%s", name.release,
+                               i == 0 ? "modules.builtin" : "modules.dep");
+                f = fopen(path, "re");
+                known |= i == 1 && f;
+                while (f && fgets(line, sizeof(line), f))
+                        if (strstr(line, "net/bridge/bridge.ko")) {
+                                (void)fclose(f);
+                                return true;
+                        }
+                if (f)
+                        (void)fclose(f);
+        }
+        return !known;
 }
 
 static Result check_bridge(Doctor *d) {
@@ -243,19 +298,25 @@ static Result check_bridge(Doctor *d) {
         struct stat st;
 
         if (!d->bridge) {
-                say(d, "Which bridge is configured only the service knows");
-                next(d, "Get the service running first");
+                say(d, _("Only the service knows which bridge is configured"));
+                next(d, _("Get the service running first"));
                 return RESULT_WARN;
         }
         (void)snprintf(path, sizeof(path), "/sys/class/net/%s/bridge", d->bridge);
         if (stat(path, &st) < 0) {
-                say(d, "The bridge %s is not there", d->bridge);
+                if (!kernel_may_have_bridges()) {
+                        say(d, _("The bridge %s is not there, and this kernel has no bridges"),
+                            d->bridge);
+                        next(d, _("Install a kernel with CONFIG_BRIDGE, or the rest of its modules"));
+                        return RESULT_FAIL;
+                }
+                say(d, _("The bridge %s is not there"), d->bridge);
                 next(d, "fcprocctl ensure-bridge");
                 return RESULT_WARN;
         }
         (void)snprintf(path, sizeof(path), "/sys/class/net/%s/flags", d->bridge);
         if (!read_line(path, flags, sizeof(flags)) || !(strtoul(flags, NULL, 16) & 1)) {
-                say(d, "The bridge %s is down", d->bridge);
+                say(d, _("The bridge %s is down"), d->bridge);
                 next(d, "fcprocctl ensure-bridge");
                 return RESULT_WARN;
         }
@@ -266,12 +327,12 @@ static Result check_bridge(Doctor *d) {
         if (directory)
                 (void)closedir(directory);
         if (ports + 24 > PORTS_MAX) {
-                say(d, "The bridge %s is nearly full, %u of %d ports used", d->bridge, ports,
+                say(d, _("The bridge %s is nearly full, %u of %d ports used"), d->bridge, ports,
                     PORTS_MAX);
-                next(d, "fcprocctl prune removes your taps that nobody holds");
+                next(d, _("fcprocctl prune removes your taps that nobody holds"));
                 return RESULT_WARN;
         }
-        say(d, "The bridge %s is up, %u of %d ports used", d->bridge, ports, PORTS_MAX);
+        say(d, _("The bridge %s is up, %u of %d ports used"), d->bridge, ports, PORTS_MAX);
         return RESULT_OK;
 }
 
@@ -281,12 +342,12 @@ static Result check_forward(Doctor *d) {
         (void)read_line("/proc/sys/net/ipv4/ip_forward", v4, sizeof(v4));
         (void)read_line("/proc/sys/net/ipv6/conf/all/forwarding", v6, sizeof(v6));
         if (*v4 == '1' || *v6 == '1') {
-                say(d, "Packets are forwarded (IPv4 %s, IPv6 %s)", *v4 == '1' ? "yes" : "no",
-                    *v6 == '1' ? "yes" : "no");
+                say(d, _("Packets are forwarded (IPv4 %s, IPv6 %s)"),
+                    *v4 == '1' ? _("yes") : _("no"), *v6 == '1' ? _("yes") : _("no"));
                 return RESULT_OK;
         }
-        say(d, "Packets are not forwarded: guests reach this host only");
-        next(d, "If they are to reach more: sysctl net.ipv4.ip_forward=1, and a route or NAT");
+        say(d, _("Packets are not forwarded: guests reach this host only"));
+        next(d, _("If they are to reach more: sysctl net.ipv4.ip_forward=1, and a route or NAT"));
         return RESULT_WARN;
 }
 
@@ -298,8 +359,8 @@ static Result check_features(Doctor *d) {
 
         if (!d->service || sd_bus_get_property_strv(d->ctl->bus, FCPROC_NAME, FCPROC_PATH,
                                                     FCPROC_NAME, "Features", NULL, &list) < 0) {
-                say(d, "What the kernel offers only the service knows");
-                next(d, "Get the service running first");
+                say(d, _("Only the service knows what the kernel offers"));
+                next(d, _("Get the service running first"));
                 return RESULT_WARN;
         }
         for (size_t i = 0; i < ELEMENTS(wanted); i++) {
@@ -316,11 +377,11 @@ static Result check_features(Doctor *d) {
                 free(*p);
         free(list);
         if (!*missing) {
-                say(d, "The kernel has all that the service can use");
+                say(d, _("The kernel has all that the service can use"));
                 return RESULT_OK;
         }
-        say(d, "The kernel lacks:%s", missing);
-        next(d, "A newer kernel has them; what each gives is in the README");
+        say(d, _("The kernel lacks:%s"), missing);
+        next(d, _("A newer kernel has them; what each gives is in the README"));
         return RESULT_WARN;
 }
 
@@ -334,36 +395,38 @@ static Result check_swap(Doctor *d) {
         if (f)
                 (void)fclose(f);
         if (lines <= 1) {
-                say(d, "There is no swap");
+                say(d, _("There is no swap"));
                 return RESULT_OK;
         }
-        say(d, "There is swap: guests' memory may end on a disk");
-        next(d, "On a host for other people's VMs: swapoff --all");
+        say(d, _("There is swap: guests' memory may end on a disk"));
+        next(d, _("On a host for other people's VMs: swapoff --all"));
         return RESULT_WARN;
 }
 
-static Result check_switch(Doctor *d, const char *path, const char *what, const char *why,
+static Result check_switch(Doctor *d, const char *path, const char *off, const char *on,
                            const char *how) {
         char value[32] = "";
 
-        if (!read_line(path, value, sizeof(value)) || strcmp(value, "0") == 0) {
-                say(d, "%s is off", what);
+        if (!read_line(path, value, sizeof(value)) || strcmp(value, "1") != 0) {
+                say(d, "%s", off);
                 return RESULT_OK;
         }
-        say(d, "%s is on: %s", what, why);
-        next(d, "On a host for other people's VMs: %s", how);
+        say(d, "%s", on);
+        next(d, _("On a host for other people's VMs: %s"), how);
         return RESULT_WARN;
 }
 
 static Result check_ksm(Doctor *d) {
-        return check_switch(d, "/sys/kernel/mm/ksm/run", "Same-page merging (KSM)",
-                            "a guest can find out what another has in memory",
-                            "echo 2 >/sys/kernel/mm/ksm/run");
+        return check_switch(
+                d, "/sys/kernel/mm/ksm/run", _("Same-page merging (KSM) is off"),
+                _("Same-page merging (KSM) is on: a guest can find out what another has in memory"),
+                "echo 2 >/sys/kernel/mm/ksm/run");
 }
 
 static Result check_smt(Doctor *d) {
-        return check_switch(d, "/sys/devices/system/cpu/smt/active", "Hyper-threading (SMT)",
-                            "two guests may share a core's caches",
+        return check_switch(d, "/sys/devices/system/cpu/smt/active",
+                            _("Hyper-threading (SMT) is off"),
+                            _("Hyper-threading (SMT) is on: two guests may share a core's caches"),
                             "echo off >/sys/devices/system/cpu/smt/control");
 }
 
@@ -414,7 +477,7 @@ int verb_doctor(Ctl *ctl, int n, char *arguments[]) {
         int code = CODE_DONE;
 
         if (ctl_remote(ctl))
-                return report_usage(ctl, "doctor looks at the host it runs on; run it there");
+                return report_usage(ctl, _("doctor looks at the host it runs on; run it there"));
         if (sd_bus_open_system(&ctl->bus) < 0)
                 ctl->bus = NULL; /* that is a finding, not a failure */
         all = json_object_new_array();

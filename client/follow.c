@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "follow.h"
+#include "i18n.h"
 #include "output.h"
 #include "report.h"
 
@@ -122,7 +123,16 @@ int follow_taps(Ctl *ctl, int n, char *names[]) {
         int code, r = 0, left = n;
 
         code = follow_start(ctl, &t.f);
-        while (code == CODE_DONE && r >= 0) {
+        while (r >= 0) {
+                if (code == CODE_NO_SERVICE && sd_bus_is_open(ctl->bus) > 0) {
+                        /* the taps go when we do: its next start is the next look */
+                        t.subscribe = t.look = true;
+                        code = CODE_DONE;
+                        r = ctl_iterate(ctl, now_usec() + USEC_PER_SEC);
+                        continue;
+                }
+                if (code != CODE_DONE)
+                        break;
                 if (t.subscribe && *t.f.owner) {
                         t.subscribe = false;
                         code = call_wait(ctl, "Subscribe", call_build_options, NULL, &reply);
@@ -136,8 +146,9 @@ int follow_taps(Ctl *ctl, int n, char *names[]) {
                                 break;
                         continue;
                 }
-                (void)output_status(ctl, "%s while this runs; Ctrl-C ends it",
-                                    left > 1 ? "The taps are there" : "The tap is there");
+                (void)output_status(ctl,
+                                    left > 1 ? _("The taps are there while this runs; Ctrl-C ends it")
+                                             : _("The tap is there while this runs; Ctrl-C ends it"));
                 r = ctl_iterate(ctl, USEC_FOREVER);
         }
         follow_end(&t.f);

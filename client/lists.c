@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "connection.h"
+#include "i18n.h"
 #include "lists.h"
 #include "output.h"
 #include "report.h"
@@ -115,7 +116,7 @@ static int tap_read(sd_bus_message *m, json_object *o) {
 
 static int unreadable(const Ctl *ctl) {
         return report_failure(ctl, CODE_FAILED, SD_BUS_ERROR_INVALID_SIGNATURE,
-                              "The service's answer cannot be read; is it of another version?");
+                              _("The service's answer cannot be read; is it of another version?"));
 }
 
 static int list_fetch(Ctl *ctl, const char *method, const char *type,
@@ -178,6 +179,7 @@ int usage_fetch(Ctl *ctl, json_object **ret) {
 
 int verb_list(Ctl *ctl, int n, char *arguments[]) {
         json_object *list;
+        size_t n_rows;
         Table *t;
         int code;
 
@@ -191,10 +193,10 @@ int verb_list(Ctl *ctl, int n, char *arguments[]) {
                 return CODE_DONE;
         }
         t = table_new(4);
-        table_add(t, "VM");
-        table_add(t, "PID");
-        table_add(t, "UID");
-        table_add(t, "SOCKET");
+        table_add(t, _("VM"));
+        table_add(t, _("PID"));
+        table_add(t, _("UID"));
+        table_add(t, _("SOCKET"));
         for (size_t i = 0; i < json_object_array_length(list); i++) {
                 json_object *o = json_object_array_get_idx(list, i);
                 const char *path = member_string(o, "api_sock"), *name = strrchr(path, '/');
@@ -210,20 +212,23 @@ int verb_list(Ctl *ctl, int n, char *arguments[]) {
                 table_add(t, "%s", path);
         }
         output_page(ctl);
-        table_print(ctl, t, "VM", "VMs");
+        n_rows = json_object_array_length(list);
+        table_print(ctl, t, ngettext("%zu VM", "%zu VMs", n_rows), n_rows);
         table_free(t);
         (void)json_object_put(list);
         return CODE_DONE;
 }
 
 static const char *yes_no(json_object *o, const char *key) {
-        return !member_there(o, key) ? "" : member_bool(o, key) ? "yes" : "no";
+        return !member_there(o, key) ? "" : member_bool(o, key) ? _("yes") : _("no");
 }
 
 int verb_taps(Ctl *ctl, int n, char *arguments[]) {
-        static const char *const legend[] = {"TAP",      "INDEX",        "UID", "HELD",
-                                             "ISOLATED", "GONE-WITH-VM", "MTU", "GUEST-MAC"};
+        static const char *const legend[] = {N_("TAP"),  N_("INDEX"),    N_("UID"),
+                                             N_("HELD"), N_("ISOLATED"), N_("GONE-WITH-VM"),
+                                             N_("MTU"),  N_("GUEST-MAC")};
         json_object *list;
+        size_t n_rows;
         Table *t;
         int code;
 
@@ -238,7 +243,7 @@ int verb_taps(Ctl *ctl, int n, char *arguments[]) {
         }
         t = table_new(ELEMENTS(legend));
         for (size_t i = 0; i < ELEMENTS(legend); i++)
-                table_add(t, "%s", legend[i]);
+                table_add(t, "%s", _(legend[i]));
         for (size_t i = 0; i < json_object_array_length(list); i++) {
                 json_object *o = json_object_array_get_idx(list, i);
 
@@ -252,18 +257,32 @@ int verb_taps(Ctl *ctl, int n, char *arguments[]) {
                 table_add(t, "%s", member_string(o, "guest-mac"));
         }
         output_page(ctl);
-        table_print(ctl, t, "tap", "taps");
+        n_rows = json_object_array_length(list);
+        table_print(ctl, t, ngettext("%zu tap", "%zu taps", n_rows), n_rows);
         table_free(t);
         (void)json_object_put(list);
         return CODE_DONE;
 }
 
+static void label_print(const char *text) {
+        int blank = 20 - output_width(text);
+
+        (void)printf("%*s%s", blank > 0 ? blank : 0, "", text);
+}
+
+static void used_print(const char *text, json_object *usage, const char *used, const char *max) {
+        label_print(text);
+        (void)putchar(' ');
+        (void)printf(_("%u of %u"), (unsigned)member_number(usage, used),
+                     (unsigned)member_number(usage, max));
+        (void)putchar('\n');
+}
+
 static void usage_print(json_object *usage) {
-        (void)printf("%20s %u of %u\n", "Taps:", (unsigned)member_number(usage, "taps"),
-                     (unsigned)member_number(usage, "taps-max"));
-        (void)printf("%20s %u of %u\n", "Waits:", (unsigned)member_number(usage, "waits"),
-                     (unsigned)member_number(usage, "waits-max"));
-        (void)printf("%20s %u\n", "Calls at a time:", (unsigned)member_number(usage, "calls-max"));
+        used_print(_("Taps:"), usage, "taps", "taps-max");
+        used_print(_("Waits:"), usage, "waits", "waits-max");
+        label_print(_("Calls at a time:"));
+        (void)printf(" %u\n", (unsigned)member_number(usage, "calls-max"));
 }
 
 int verb_get_usage(Ctl *ctl, int n, char *arguments[]) {
@@ -360,25 +379,34 @@ static void status_print(json_object *o) {
         const char *good = output_colour(stdout, COLOUR_GOOD),
                    *bad = output_colour(stdout, COLOUR_WARN),
                    *none = output_colour(stdout, COLOUR_NONE);
+        unsigned ports = (unsigned)member_number(bridge, "ports");
         bool up = member_bool(bridge, "up");
 
-        (void)printf("%20s %s\n", "Version:", member_string(o, "version"));
-        (void)printf("%20s", "Features:");
+        label_print(_("Version:"));
+        (void)printf(" %s\n", member_string(o, "version"));
+        label_print(_("Features:"));
         for (size_t i = 0; i < json_object_array_length(features); i++)
                 (void)printf(" %s", json_object_get_string(json_object_array_get_idx(features, i)));
-        (void)printf("\n%20s %s %s", "Bridge:", member_string(bridge, "name"),
-                     member_string(bridge, "address"));
+        (void)putchar('\n');
+        label_print(_("Bridge:"));
+        (void)printf(" %s %s", member_string(bridge, "name"), member_string(bridge, "address"));
         if (!member_there(bridge, "exists"))
-                (void)printf("\n");
+                (void)putchar('\n');
         else if (!member_bool(bridge, "exists"))
-                (void)printf(" %s(not there)%s\n", bad, none);
-        else
-                (void)printf(" %s(%s)%s, %u ports\n", up ? good : bad, up ? "up" : "down", none,
-                             (unsigned)member_number(bridge, "ports"));
-        (void)printf("%20s %s\n", "Runtime directory:", member_string(o, "runtime_dir"));
-        (void)printf("%20s %s\n", "Firecracker:", member_string(o, "firecracker_bin"));
-        (void)printf("%20s %u\n", "User ID:", (unsigned)member_number(o, "uid"));
-        (void)printf("%20s %u\n", "VMs:", (unsigned)member_number(o, "processes"));
+                (void)printf(" %s(%s)%s\n", bad, _("not there"), none);
+        else {
+                (void)printf(" %s(%s)%s, ", up ? good : bad, up ? _("up") : _("down"), none);
+                (void)printf(ngettext("%u port", "%u ports", ports), ports);
+                (void)putchar('\n');
+        }
+        label_print(_("Runtime directory:"));
+        (void)printf(" %s\n", member_string(o, "runtime_dir"));
+        label_print(_("Firecracker:"));
+        (void)printf(" %s\n", member_string(o, "firecracker_bin"));
+        label_print(_("User ID:"));
+        (void)printf(" %u\n", (unsigned)member_number(o, "uid"));
+        label_print(_("VMs:"));
+        (void)printf(" %u\n", (unsigned)member_number(o, "processes"));
         usage_print(json_object_object_get(o, "usage"));
 }
 

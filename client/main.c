@@ -4,11 +4,11 @@
  * back here to end. */
 
 #include <fcntl.h>
-#include <locale.h>
 #include <signal.h>
 
 #include "arguments.h"
 #include "connection.h"
+#include "i18n.h"
 #include "output.h"
 
 /* A connection that was given the number of a closed stdout would be printed into. What is opened
@@ -25,7 +25,7 @@ int main(int argc, char *argv[]) {
         int n = 0, code;
 
         hold_standard_descriptors();
-        (void)setlocale(LC_ALL, "");
+        i18n_start();
         (void)signal(SIGPIPE, SIG_IGN);
         if (argc < 1)
                 return CODE_USAGE;

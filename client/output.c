@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <wchar.h>
 
+#include "i18n.h"
 #include "output.h"
 #include "report.h"
 #include "validate.h"
@@ -118,7 +119,7 @@ void table_add(Table *t, const char *format, ...) {
                 abort();
 }
 
-static int width_of(const char *text) {
+int output_width(const char *text) {
         wchar_t wide[512];
         size_t n = mbstowcs(wide, text, ELEMENTS(wide));
 
@@ -127,16 +128,17 @@ static int width_of(const char *text) {
                                                       : 0;
 }
 
-void table_print(const Ctl *ctl, Table *t, const char *one, const char *many) {
+void table_print(const Ctl *ctl, Table *t, const char *count, ...) {
         size_t rows = t->n / t->columns;
+        va_list args;
         int *width = calloc(t->columns, sizeof(*width));
 
         if (!width)
                 abort();
         errno = 0;
         for (size_t i = ctl->no_legend ? t->columns : 0; i < t->n; i++)
-                if (width_of(t->cells[i]) > width[i % t->columns])
-                        width[i % t->columns] = width_of(t->cells[i]);
+                if (output_width(t->cells[i]) > width[i % t->columns])
+                        width[i % t->columns] = output_width(t->cells[i]);
         for (size_t row = ctl->no_legend ? 1 : 0; row < rows; row++) {
                 if (row == 0)
                         (void)fputs(output_colour(stdout, COLOUR_HEAD), stdout);
@@ -144,13 +146,18 @@ void table_print(const Ctl *ctl, Table *t, const char *one, const char *many) {
                         const char *cell = t->cells[row * t->columns + column];
                         bool last = column + 1 == t->columns;
 
-                        (void)printf("%s%*s", cell, last ? 0 : width[column] - width_of(cell) + 1,
-                                     "");
+                        (void)printf("%s%*s", cell,
+                                     last ? 0 : width[column] - output_width(cell) + 1, "");
                 }
                 (void)printf("%s\n", row == 0 ? output_colour(stdout, COLOUR_NONE) : "");
         }
-        if (!ctl->no_legend)
-                (void)printf("\n%zu %s\n", rows - 1, rows == 2 ? one : many);
+        if (!ctl->no_legend) {
+                (void)putchar('\n');
+                va_start(args, count);
+                (void)vprintf(count, args);
+                va_end(args);
+                (void)putchar('\n');
+        }
         flush();
         free(width);
 }
@@ -227,8 +234,8 @@ int output_end(const Ctl *ctl, int code) {
         }
         /* Who reads only the first lines, as head does, has what he wanted. */
         if (write_error != 0 && write_error != EPIPE)
-                (void)report_failure(ctl, 0, SD_BUS_ERROR_IO_ERROR, "Cannot write the output: %s",
-                                     strerrordesc_np(write_error));
+                (void)report_failure(ctl, 0, SD_BUS_ERROR_IO_ERROR,
+                                     _("Cannot write the output: %s"), strerror(write_error));
         if (write_error != 0 && write_error != EPIPE && code == CODE_DONE)
                 code = CODE_FAILED;
         return code;

@@ -32,7 +32,9 @@ Table *table_new(size_t columns);
 void table_free(Table *t);
 void table_add(Table *t, const char *format, ...) _printf_(2, 3);
 /* Aligned; what is counted ("2 taps") goes below, unless there is no legend. */
-void table_print(const Ctl *ctl, Table *t, const char *one, const char *many);
+void table_print(const Ctl *ctl, Table *t, const char *count, ...) _printf_(3, 4);
+/* How many columns of a terminal it takes. */
+int output_width(const char *text);
 
 /* What follows goes through a pager, if stdout is a terminal and nobody objects. */
 void output_page(const Ctl *ctl);

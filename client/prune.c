@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "batch.h"
+#include "i18n.h"
 #include "lists.h"
 #include "output.h"
 #include "report.h"
@@ -27,7 +28,7 @@ static void say(Ctl *ctl, json_object *all, const char *key, const char *name) {
         (void)json_object_object_add(o, "removed", json_object_new_boolean(!ctl->dry_run));
         (void)json_object_array_add(all, o);
         if (ctl->json == JSON_OFF && (ctl->dry_run || !ctl->quiet))
-                output_line(ctl, "%s: %s", name, ctl->dry_run ? "would be removed" : "removed");
+                output_line(ctl, ctl->dry_run ? _("%s: would be removed") : _("%s: removed"), name);
 }
 
 static int prune_sockets(Ctl *ctl, json_object *all) {
@@ -41,7 +42,7 @@ static int prune_sockets(Ctl *ctl, json_object *all) {
         if (!d)
                 return errno == ENOENT ? CODE_DONE
                                        : report_failure(ctl, CODE_FAILED, SD_BUS_ERROR_FAILED,
-                                                        "Cannot look into %s: %m", path);
+                                                        _("Cannot look into %s: %m"), path);
         for (const struct dirent *e = readdir(d); e; e = readdir(d)) {
                 char file[4096];
                 time_t age = 0;
@@ -52,7 +53,7 @@ static int prune_sockets(Ctl *ctl, json_object *all) {
                 (void)snprintf(file, sizeof(file), "%s/%s", path, e->d_name);
                 if (!ctl->dry_run && unlinkat(dirfd(d), e->d_name, 0) < 0 && errno != ENOENT) {
                         code = report_failure(ctl, CODE_FAILED, SD_BUS_ERROR_FAILED,
-                                              "Cannot remove %s: %m", file);
+                                              _("Cannot remove %s: %m"), file);
                         continue;
                 }
                 say(ctl, all, "api_sock", file);
@@ -102,7 +103,7 @@ int verb_prune(Ctl *ctl, int n, char *arguments[]) {
         if (code == CODE_DONE) {
                 if (ctl_remote(ctl))
                         report_note(ctl,
-                                    "Sockets of another host are out of reach; only taps are looked at");
+                                    _("Sockets of another host are out of reach; only taps are looked at"));
                 else
                         code = prune_sockets(ctl, all);
                 second = prune_taps(ctl, all);
@@ -111,7 +112,7 @@ int verb_prune(Ctl *ctl, int n, char *arguments[]) {
                 if (ctl->json != JSON_OFF)
                         output_json(ctl, json_object_get(all));
                 else if (json_object_array_length(all) == 0 && code == CODE_DONE)
-                        report_note(ctl, "There is nothing to remove");
+                        report_note(ctl, _("There is nothing to remove"));
         }
         (void)json_object_put(all);
         return code;

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "i18n.h"
 #include "output.h"
 #include "report.h"
 #include "validate.h"
@@ -31,21 +32,21 @@ static const struct {
         {STANDARD "AccessDenied", CODE_DENIED, NULL},
         {STANDARD "InteractiveAuthorizationRequired", CODE_DENIED, NULL},
         {STANDARD "InvalidArgs", CODE_USAGE, NULL},
-        {STANDARD "Timeout", CODE_TIMED_OUT, "The service did not answer in time"},
-        {STANDARD "TimedOut", CODE_TIMED_OUT, "The service did not answer in time"},
+        {STANDARD "Timeout", CODE_TIMED_OUT, N_("The service did not answer in time")},
+        {STANDARD "TimedOut", CODE_TIMED_OUT, N_("The service did not answer in time")},
         {STANDARD "NoReply", CODE_NO_SERVICE,
-         "The service went away before it answered; see 'systemctl status fcproc', and try again"},
+         N_("The service went away before it answered; see 'systemctl status fcproc', and try again")},
         {STANDARD "ServiceUnknown", CODE_NO_SERVICE,
-         "The FcProc service is not there; install it, or see 'systemctl status fcproc'"},
+         N_("The FcProc service is not there; install it, or see 'systemctl status fcproc'")},
         {STANDARD "NameHasNoOwner", CODE_NO_SERVICE,
-         "The FcProc service is not running; see 'systemctl status fcproc'"},
+         N_("The FcProc service is not running; see 'systemctl status fcproc'")},
         {STANDARD "Spawn.", CODE_NO_SERVICE,
-         "The FcProc service could not be started; see 'systemctl status fcproc'"},
-        {STANDARD "Disconnected", CODE_NO_SERVICE, "The connection to the bus is gone"},
+         N_("The FcProc service could not be started; see 'systemctl status fcproc'")},
+        {STANDARD "Disconnected", CODE_NO_SERVICE, N_("The connection to the bus is gone")},
         {"org.freedesktop.systemd1.", CODE_NO_SERVICE,
-         "The FcProc service could not be started; see 'systemctl status fcproc'"},
+         N_("The FcProc service could not be started; see 'systemctl status fcproc'")},
         {STANDARD "Unknown", CODE_FAILED,
-         "The running FcProc service does not know this; it is older than fcprocctl"},
+         N_("The running FcProc service does not know this; it is older than fcprocctl")},
 };
 
 static size_t error_find(const char *name) {
@@ -126,6 +127,15 @@ int report_failure(const Ctl *ctl, int code, const char *name, const char *forma
         return code;
 }
 
+/* What the service says of the next step is for programs. */
+static void say_who_to_ask(char *message, size_t size) {
+        char *next = strchr(message, ';');
+
+        if (next)
+                (void)snprintf(next, size - (size_t)(next - message), "; %s",
+                               _("run it on a terminal, or ask an administrator for a rule"));
+}
+
 int report_call(const Ctl *ctl, const sd_bus_error *e, int r, json_object **ret_json) {
         char name[256], message[1024];
         int code = CODE_NO_SERVICE;
@@ -135,24 +145,27 @@ int report_call(const Ctl *ctl, const sd_bus_error *e, int r, json_object **ret_
                 i = error_find(e->name);
                 code = report_code(e);
                 (void)snprintf(name, sizeof(name), "%s", e->name);
-                (void)snprintf(message, sizeof(message), "%s", e->message ?: "It failed");
+                (void)snprintf(message, sizeof(message), "%s", e->message ?: _("It failed"));
                 if (is_timeout(e))
-                        (void)snprintf(message, sizeof(message),
-                                       "The service did not answer in time");
+                        (void)snprintf(message, sizeof(message), "%s",
+                                       _("The service did not answer in time"));
                 else if (i < ELEMENTS(errors) && errors[i].text)
-                        (void)snprintf(message, sizeof(message), "%s", errors[i].text);
+                        (void)snprintf(message, sizeof(message), "%s", _(errors[i].text));
+                else if (sd_bus_error_has_name(e, SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED))
+                        say_who_to_ask(message, sizeof(message));
                 else if (strncmp(message, "Rejected send message", 21) == 0)
-                        (void)snprintf(message, sizeof(message),
-                                       "The system bus does not let you talk to the FcProc service; "
-                                       "is its bus policy installed?");
+                        (void)snprintf(message, sizeof(message), "%s",
+                                       _("The system bus does not let you talk to the FcProc service; "
+                                         "is its bus policy installed?"));
         } else {
                 if (r == -ENOMEM)
                         code = CODE_FAILED;
                 (void)snprintf(name, sizeof(name), "%s",
                                r == -ENOMEM ? SD_BUS_ERROR_NO_MEMORY : SD_BUS_ERROR_DISCONNECTED);
-                (void)snprintf(message, sizeof(message), "%s: %s",
-                               r == -ENOMEM ? "It failed" : "Cannot talk to the system bus",
-                               strerrordesc_np(-r) ?: "unknown reason");
+                (void)snprintf(message, sizeof(message),
+                               r == -ENOMEM ? _("It failed: %s")
+                                            : _("Cannot talk to the system bus: %s"),
+                               strerror(-r));
         }
         print(ctl, name, message);
         if (ret_json)

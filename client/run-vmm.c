@@ -97,7 +97,7 @@ int vmm_start(Run *run, int n_extra, char *extra[]) {
         }
         run->pid = 0;
         return report_failure(run->ctl, CODE_FAILED, SD_BUS_ERROR_FAILED, _("Cannot start %s: %s"),
-                              run->binary, strerrordesc_np(-r));
+                              run->binary, strerror(-r));
 }
 
 /* --- while it runs --- */
@@ -232,7 +232,7 @@ int vmm_follow(Run *run) {
                 vmm_kill(run);
                 (void)report_failure(run->ctl, CODE_FAILED, SD_BUS_ERROR_FAILED,
                                      _("Cannot watch over %s, and killed it: %s"), run->name,
-                                     strerrordesc_np(-r));
+                                     strerror(-r));
         }
         /* its source goes with the loop, and the process with it */
         (void)sd_event_unref(event);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "connection.h"
+#include "i18n.h"
 #include "report.h"
 #include "target.h"
 #include "text.h"
@@ -19,10 +20,10 @@ int target_parse(const Ctl *ctl, const char *typed, bool pid_allowed, Target *re
         if (*typed && strspn(typed, "0123456789") == strlen(typed)) {
                 if (!pid_allowed)
                         return report_usage(ctl,
-                                            "'%.40s' is no socket; %s takes a path or the name of a VM",
+                                            _("'%.40s' is no socket; %s takes a path or the name of a VM"),
                                             typed, ctl->verb->name);
                 if (!number_parse(typed, INT32_MAX, &pid) || pid == 0)
-                        return report_usage(ctl, "'%.40s' is no process ID; give one from 1 to %d",
+                        return report_usage(ctl, _("'%.40s' is no process ID; give one from 1 to %d"),
                                             typed, INT32_MAX);
                 ret->pid = (uint32_t)pid;
                 return CODE_DONE;
@@ -30,8 +31,8 @@ int target_parse(const Ctl *ctl, const char *typed, bool pid_allowed, Target *re
         if (strchr(typed, '/')) {
                 if (!path_valid(typed) || utf8_sequence(typed, 1) != 1)
                         return report_usage(ctl,
-                                            "'%.100s' is no path of a socket; give an absolute one without "
-                                            "'.', '..' and '//', or the bare name of a VM",
+                                            _("'%.100s' is no path of a socket; give an absolute one without "
+                                              "'.', '..' and '//', or the bare name of a VM"),
                                             typed);
                 ret->path = strdup(typed);
                 if (!ret->path)
@@ -41,7 +42,7 @@ int target_parse(const Ctl *ctl, const char *typed, bool pid_allowed, Target *re
         if (vm_name_valid(typed))
                 return CODE_DONE;
         return report_usage(ctl,
-                            "'%.40s' is no name of a VM; give one like 'web', or the path of its socket",
+                            _("'%.40s' is no name of a VM; give one like 'web', or the path of its socket"),
                             typed);
 }
 

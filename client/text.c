@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "cleanup.h"
+#include "i18n.h"
 #include "text.h"
 #include "validate.h"
 
@@ -164,31 +165,31 @@ bool vm_name_valid(const char *name) {
 const char *exit_code_meaning(int status) {
         switch (status) {
         case 0:
-                return "ended by its guest";
+                return _("ended by its guest");
         case 1:
-                return "error";
+                return _("error");
         case 2:
-                return "unexpected error";
+                return _("unexpected error");
         case 148:
-                return "bad syscall";
+                return _("bad syscall");
         case 149:
-                return "bus error (SIGBUS)";
+                return _("bus error (SIGBUS)");
         case 150:
-                return "invalid memory access (SIGSEGV)";
+                return _("invalid memory access (SIGSEGV)");
         case 151:
-                return "file too large (SIGXFSZ)";
+                return _("file too large (SIGXFSZ)");
         case 152:
-                return "bad configuration";
+                return _("bad configuration");
         case 153:
-                return "bad arguments";
+                return _("bad arguments");
         case 154:
-                return "out of processor time (SIGXCPU)";
+                return _("out of processor time (SIGXCPU)");
         case 155:
-                return "broken pipe (SIGPIPE)";
+                return _("broken pipe (SIGPIPE)");
         case 156:
-                return "hung up (SIGHUP)";
+                return _("hung up (SIGHUP)");
         case 157:
-                return "illegal instruction (SIGILL)";
+                return _("illegal instruction (SIGILL)");
         default:
                 return NULL;
         }
@@ -199,18 +200,26 @@ void exit_describe(const char *cause, int status, char *ret, size_t size) {
 
         if (strcmp(cause, "exited") == 0) {
                 meaning = exit_code_meaning(status);
-                (void)snprintf(ret, size, "exited, status %d%s%s", status, meaning ? ": " : "",
-                               meaning ?: "");
+                if (meaning)
+                        (void)snprintf(ret, size, _("exited, status %d: %s"), status, meaning);
+                else
+                        (void)snprintf(ret, size, _("exited, status %d"), status);
         } else if (strcmp(cause, "signaled") == 0 || strcmp(cause, "dumped") == 0) {
-                const char *dumped = *cause == 'd' ? ", core dumped" : "";
+                bool dumped = *cause == 'd';
 
                 meaning = sigabbrev_np(status);
                 if (meaning)
-                        (void)snprintf(ret, size, "killed by SIG%s%s", meaning, dumped);
+                        (void)snprintf(ret, size,
+                                       dumped ? _("killed by SIG%s, core dumped")
+                                              : _("killed by SIG%s"),
+                                       meaning);
                 else
-                        (void)snprintf(ret, size, "killed by signal %d%s", status, dumped);
+                        (void)snprintf(ret, size,
+                                       dumped ? _("killed by signal %d, core dumped")
+                                              : _("killed by signal %d"),
+                                       status);
         } else if (strcmp(cause, "unknown") == 0)
-                (void)snprintf(ret, size, "ended, how is not known");
+                (void)snprintf(ret, size, _("ended, how is not known"));
         else
-                (void)snprintf(ret, size, "%.40s, status %d", cause, status);
+                (void)snprintf(ret, size, _("%.40s, status %d"), cause, status);
 }

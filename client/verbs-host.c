@@ -7,6 +7,7 @@
 
 #include "batch.h"
 #include "follow.h"
+#include "i18n.h"
 #include "output.h"
 #include "report.h"
 #include "validate.h"
@@ -42,7 +43,7 @@ int verb_ensure_bridge(Ctl *ctl, int n, char *arguments[]) {
 }
 
 static int remove_bridge_take(Ctl *ctl, sd_bus_message *reply, Task *task) {
-        task_say(task, "The bridge is removed");
+        task_say(task, _("The bridge is removed"));
         task_add_bool(task, "removed", true);
         return 0;
 }
@@ -50,7 +51,7 @@ static int remove_bridge_take(Ctl *ctl, sd_bus_message *reply, Task *task) {
 static bool remove_bridge_excuse(Ctl *ctl, const sd_bus_error *e, Task *task) {
         if (!sd_bus_error_has_name(e, FCPROC_ERROR "NoSuchBridge"))
                 return false;
-        task_say(task, "There was no bridge to remove");
+        task_say(task, _("There was no bridge to remove"));
         task->note = true;
         task_add_bool(task, "removed", false);
         return true;
@@ -101,13 +102,13 @@ static int check_tap_names(Ctl *ctl, int n, char *arguments[]) {
         for (int i = 0; i < n; i++)
                 if (!link_name_valid(arguments[i]))
                         return report_usage(ctl,
-                                            "'%.40s' is no name for a tap: use 1 to %d of a-z 0-9 . _ -, starting with a "
-                                            "letter or digit and not all digits",
+                                            _("'%.40s' is no name for a tap: use 1 to %d of a-z 0-9 . _ -, starting with a "
+                                              "letter or digit and not all digits"),
                                             arguments[i], TAP_NAME_MAX);
         for (int i = 0; i < n; i++)
                 for (int j = 0; j < i; j++)
                         if (strcmp(arguments[i], arguments[j]) == 0)
-                                return report_usage(ctl, "'%s' is given twice", arguments[i]);
+                                return report_usage(ctl, _("'%s' is given twice"), arguments[i]);
         return CODE_DONE;
 }
 
@@ -137,7 +138,7 @@ static int create_tap_take(Ctl *ctl, sd_bus_message *reply, Task *task) {
 
         if (r < 0)
                 return r;
-        task_say(task, "%s: created, index %d", task->target.typed, ifindex);
+        task_say(task, _("%s: created, index %d"), task->target.typed, ifindex);
         task_add_number(task, "ifindex", ifindex);
         return 0;
 }
@@ -154,7 +155,7 @@ int verb_create_tap(Ctl *ctl, int n, char *arguments[]) {
                 return code;
         if (n > 1 && ctl->guest_mac)
                 return report_usage(ctl,
-                                    "--guest-mac is one guest's; create one tap with it at a time");
+                                    _("--guest-mac is one guest's; create one tap with it at a time"));
         code = batch_run_names(ctl, &job, n, arguments, NULL);
         if (!ctl->auto_delete || !ctl->bus || code != CODE_DONE)
                 return code;
@@ -166,7 +167,7 @@ static int delete_tap_build(Ctl *ctl, sd_bus_message *m, Task *task) {
 }
 
 static int delete_tap_take(Ctl *ctl, sd_bus_message *reply, Task *task) {
-        task_say(task, "%s: deleted", task->target.typed);
+        task_say(task, _("%s: deleted"), task->target.typed);
         task_add_bool(task, "deleted", true);
         return 0;
 }
@@ -174,7 +175,7 @@ static int delete_tap_take(Ctl *ctl, sd_bus_message *reply, Task *task) {
 static bool delete_tap_excuse(Ctl *ctl, const sd_bus_error *e, Task *task) {
         if (!sd_bus_error_has_name(e, FCPROC_ERROR "NoSuchTap"))
                 return false;
-        task_say(task, "%s: there is no such tap, nothing to do", task->target.typed);
+        task_say(task, _("%s: there is no such tap, nothing to do"), task->target.typed);
         task->note = true;
         task_add_bool(task, "deleted", false);
         return true;

@@ -3,10 +3,12 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "batch.h"
+#include "i18n.h"
 #include "output.h"
 #include "report.h"
 #include "text.h"
@@ -41,7 +43,7 @@ static int ensure_access_build(Ctl *ctl, sd_bus_message *m, Task *task) {
 }
 
 static int ensure_access_take(Ctl *ctl, sd_bus_message *reply, Task *task) {
-        task_say(task, "%s: ready", task->target.path);
+        task_say(task, _("%s: ready"), task->target.path);
         return 0;
 }
 
@@ -50,7 +52,7 @@ int verb_ensure_socket_access(Ctl *ctl, int n, char *arguments[]) {
                    .key = "api_sock",
                    .single = true,
                    .timeout = patience(ctl),
-                   .doing = "Waiting for the socket",
+                   .doing = _("Waiting for the socket"),
                    .build = ensure_access_build,
                    .take = ensure_access_take};
         const char *label = n > 1 ? arguments[1] : strrchr(arguments[0], '/');
@@ -75,7 +77,7 @@ static int ctrl_alt_del_build(Ctl *ctl, sd_bus_message *m, Task *task) {
 }
 
 static int ctrl_alt_del_take(Ctl *ctl, sd_bus_message *reply, Task *task) {
-        task_say(task, "%s: asked to shut down", task->target.typed);
+        task_say(task, _("%s: asked to shut down"), task->target.typed);
         task_add_bool(task, "sent", true);
         return 0;
 }
@@ -84,7 +86,7 @@ int verb_send_ctrl_alt_del(Ctl *ctl, int n, char *arguments[]) {
         Job job = {.method = "SendCtrlAltDel",
                    .key = "api_sock",
                    .timeout = patience(ctl),
-                   .doing = "Waiting for the socket",
+                   .doing = _("Waiting for the socket"),
                    .build = ctrl_alt_del_build,
                    .take = ctrl_alt_del_take};
 
@@ -121,7 +123,7 @@ static int open_take(Ctl *ctl, sd_bus_message *reply, Task *task) {
                 return r;
         say_pid(task, pid, task->extra != NULL);
         if (poll(&p, 1, 0) > 0) /* the message owns the descriptor */
-                report_note(ctl, "%s: it has just ended", task->target.typed);
+                report_note(ctl, _("%s: it has just ended"), task->target.typed);
         return 0;
 }
 
@@ -169,7 +171,7 @@ int verb_resolve_pid(Ctl *ctl, int n, char *arguments[]) {
         uint32_t pid;
 
         if (!number_parse(arguments[1], INT32_MAX, &number))
-                return report_usage(ctl, "'%.40s' is no process ID; give one, or 0 for none",
+                return report_usage(ctl, _("'%.40s' is no process ID; give one, or 0 for none"),
                                     arguments[1]);
         pid = (uint32_t)number;
         return batch_run_targets(ctl, &job, 1, arguments, false, &pid);
@@ -182,7 +184,7 @@ static int kill_build(Ctl *ctl, sd_bus_message *m, Task *task) {
 }
 
 static int kill_take(Ctl *ctl, sd_bus_message *reply, Task *task) {
-        task_say(task, "%s: killed", task->target.typed);
+        task_say(task, _("%s: killed"), task->target.typed);
         task_add_bool(task, "sent", true);
         return 0;
 }
@@ -196,9 +198,12 @@ int verb_kill(Ctl *ctl, int n, char *arguments[]) {
         return batch_run_targets(ctl, &job, n, arguments, true, NULL);
 }
 
+static uint64_t grace(const Ctl *ctl) {
+        return ctl->have_grace ? ctl->grace : GRACE_DEFAULT;
+}
+
 static int shutdown_build(Ctl *ctl, sd_bus_message *m, Task *task) {
-        int r = sd_bus_message_append(m, "st", task->target.path,
-                                      ctl->have_grace ? ctl->grace : (uint64_t)GRACE_DEFAULT);
+        int r = sd_bus_message_append(m, "st", task->target.path, grace(ctl));
 
         if (r < 0)
                 return r;
@@ -207,22 +212,77 @@ static int shutdown_build(Ctl *ctl, sd_bus_message *m, Task *task) {
         return sd_bus_message_append(m, "a{sv}", 1, "force", "b", 1);
 }
 
+/* The service says nothing before all is over, but what it does is a matter of time alone: it asks
+ * at once, and kills when the grace is over. */
+static void shutdown_show(const Ctl *ctl, const Task *task, size_t finished, size_t n) {
+        uint64_t elapsed = now_usec() - task->begun;
+        const char *name = task->target.typed;
+        char stage[192], span[32], limit[32];
+
+        span_format(elapsed - elapsed % USEC_PER_SEC, span, sizeof(span));
+        span_format(grace(ctl), limit, sizeof(limit));
+        if (task->begun == 0)
+                (void)snprintf(stage, sizeof(stage), _("%.64s: shutting down"), name);
+        else if (grace(ctl) == USEC_FOREVER)
+                (void)snprintf(stage, sizeof(stage), _("%.64s: shutting down, for %s"), name, span);
+        else if (elapsed < grace(ctl))
+                (void)snprintf(stage, sizeof(stage), _("%.64s: shutting down, %s of %s"), name,
+                               span, limit);
+        else
+                (void)snprintf(stage, sizeof(stage),
+                               _("%.64s: killed after %s, waiting until it is gone"), name, limit);
+        if (n > 1)
+                (void)output_status(ctl, _("%zu of %zu done; %s …"), finished, n, stage);
+        else
+                (void)output_status(ctl, "%s …", stage);
+}
+
+/* A VMM that refuses the request, or is not started, is killed before its time. */
+static void shutdown_say(const Ctl *ctl, Task *task, const char *how) {
+        const char *name = task->target.typed;
+        char limit[32];
+
+        span_format(grace(ctl), limit, sizeof(limit));
+        if (strcmp(how, "already-gone") == 0) {
+                task_say(task, _("%s: was not running, nothing to do"), name);
+                task->note = true;
+        } else if (strcmp(how, "ctrl-alt-del") == 0)
+                task_say(task, _("%s: shut down by its guest"), name);
+        else if (strcmp(how, "killed") != 0)
+                task_say(task, "%s: %s", name, how);
+        else if (task->begun == 0 || grace(ctl) == 0)
+                task_say(task, _("%s: killed"), name);
+        else if (now_usec() - task->begun < grace(ctl))
+                task_say(task, _("%s: killed at once, as it takes no request to shut down"), name);
+        else
+                task_say(task, _("%s: killed after %s, as it had not shut down"), name, limit);
+}
+
+/* How it ended says nothing that is not said yet. */
+static bool as_expected(const char *how, const char *cause, int status) {
+        if (strcmp(how, "ctrl-alt-del") == 0 && strcmp(cause, "exited") == 0)
+                return status == 0;
+        if (strcmp(how, "killed") == 0 && strcmp(cause, "signaled") == 0)
+                return status == SIGKILL;
+        return strcmp(cause, "unknown") == 0;
+}
+
 static int shutdown_take(Ctl *ctl, sd_bus_message *reply, Task *task) {
         const char *how, *cause, *meaning;
-        char ended[128];
         int32_t status;
         int r = sd_bus_message_read(reply, "ssi", &how, &cause, &status);
 
         if (r < 0)
                 return r;
-        exit_describe(cause, status, ended, sizeof(ended));
-        if (strcmp(how, "already-gone") == 0) {
-                task_say(task, "%s: was not running, nothing to do", task->target.typed);
-                task->note = true;
-        } else if (strcmp(how, "ctrl-alt-del") == 0)
-                task_say(task, "%s: shut down by its guest (%s)", task->target.typed, ended);
-        else
-                task_say(task, "%s: %s (%s)", task->target.typed, how, ended);
+        shutdown_say(ctl, task, how);
+        if (!as_expected(how, cause, status)) {
+                _cleanup_free_ char *line = task->line;
+                char ended[128];
+
+                task->line = NULL;
+                exit_describe(cause, status, ended, sizeof(ended));
+                task_say(task, "%s (%s)", line, ended);
+        }
         task_add_string(task, "how", how);
         task_add_string(task, "cause", cause);
         task_add_number(task, "status", status);
@@ -233,15 +293,12 @@ static int shutdown_take(Ctl *ctl, sd_bus_message *reply, Task *task) {
 }
 
 int verb_shutdown(Ctl *ctl, int n, char *arguments[]) {
-        char grace[32], doing[96];
-        Job job = {.method = "Shutdown",
-                   .key = "api_sock",
-                   .timeout = CALL_WAITING,
-                   .doing = doing,
-                   .build = shutdown_build,
-                   .take = shutdown_take};
+        static const Job job = {.method = "Shutdown",
+                                .key = "api_sock",
+                                .timeout = CALL_WAITING,
+                                .show = shutdown_show,
+                                .build = shutdown_build,
+                                .take = shutdown_take};
 
-        span_format(ctl->have_grace ? ctl->grace : GRACE_DEFAULT, grace, sizeof(grace));
-        (void)snprintf(doing, sizeof(doing), "Asked to shut down, killed after %s", grace);
         return batch_run_targets(ctl, &job, n, arguments, false, NULL);
 }

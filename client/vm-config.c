@@ -25,8 +25,7 @@ static int refuse(const Ctl *ctl, const char *path, const char *why) {
 
 static int cannot_read(const Ctl *ctl, const char *path, int error) {
         return report_failure(ctl, CODE_FAILED, SD_BUS_ERROR_FILE_NOT_FOUND,
-                              _("Cannot read the configuration file %s: %s"), path,
-                              strerrordesc_np(error));
+                              _("Cannot read the configuration file %s: %s"), path, strerror(error));
 }
 
 /* Firecracker opens it again, so it has to be a file and not, say, a pipe. */

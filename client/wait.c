@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "follow.h"
+#include "i18n.h"
 #include "output.h"
 #include "report.h"
 #include "target.h"
@@ -117,9 +118,11 @@ static void wait_timed_out(Wait *w) {
         sd_bus_error e = SD_BUS_ERROR_MAKE_CONST(FCPROC_ERROR "WaitForExitTimeout", text);
 
         span_format(now_usec() - w->all->begun, span, sizeof(span));
-        (void)snprintf(text, sizeof(text), "%.100s is still running%s%s", w->target.typed,
-                       w->all->ctl->timeout > 0 ? " after " : "",
-                       w->all->ctl->timeout > 0 ? span : "");
+        if (w->all->ctl->timeout > 0)
+                (void)snprintf(text, sizeof(text), _("%.100s is still running after %s"),
+                               w->target.typed, span);
+        else
+                (void)snprintf(text, sizeof(text), _("%.100s is still running"), w->target.typed);
         wait_failed(w, &e);
 }
 
@@ -238,12 +241,13 @@ static void show_status(const Waits *all, uint64_t now) {
                 return;
         span_format((now - all->begun) / USEC_PER_SEC * USEC_PER_SEC, span, sizeof(span));
         if (!*all->f.owner)
-                (void)output_status(all->ctl, "Waiting for the service to come back, for %s …", span);
+                (void)output_status(all->ctl, _("Waiting for the service to come back, for %s …"),
+                                    span);
         else if (all->n > 1)
-                (void)output_status(all->ctl, "Waiting for %zu of %zu VMs, for %s …",
+                (void)output_status(all->ctl, _("Waiting for %zu of %zu VMs, for %s …"),
                                     all->n - all->printed, all->n, span);
         else
-                (void)output_status(all->ctl, "Waiting for %s (pid %u), for %s …",
+                (void)output_status(all->ctl, _("Waiting for %s (pid %u), for %s …"),
                                     first->target.typed, first->pid, span);
 }
 
@@ -253,7 +257,7 @@ static void give_up(Waits *all, int r) {
                 r == -EINTR ? SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED
                 : r < 0     ? SD_BUS_ERROR_DISCONNECTED
                             : SD_BUS_ERROR_NAME_HAS_NO_OWNER,
-                r == -EINTR ? "Not authorized: the question was interrupted" : "");
+                r == -EINTR ? _("Not authorized: the question was interrupted") : "");
 
         for (size_t i = 0; i < all->n; i++)
                 if (!all->waits[i].done)
