@@ -13,8 +13,9 @@ if not os.environ.get("FCPROC_SANDBOX"):
 
 import fcproc
 import machines
+from ctl import BUILT, DONE, FCPROCCTL, Result, Terminal
 from daemons import Bus, Polkit, Service, grant
-from fcproc import RUNTIME, WORK, Account, Client
+from fcproc import RUNTIME, WORK, Account, Client, acting_as
 
 if not fcproc.FCPROCD.exists():
     pytest.exit(f"{fcproc.FCPROCD} is not built; BUILD_DIR or FCPROCD say where it is", 2)
@@ -40,6 +41,7 @@ def pytest_runtest_makereport(item, call):
     """A failed test shows the service's log."""
     outcome = yield
     report = outcome.get_result()
+    item.failed = report.failed or getattr(item, "failed", False)
     if report.failed:
         for service in getattr(item, "services", []):
             report.sections.append((f"fcprocd {service.directory.name}", service.log()[-20_000:]))
@@ -234,3 +236,78 @@ def hold():
     yield attach
     for holder in held:
         holder.close()
+
+
+# --- fcprocctl ---
+
+
+@pytest.fixture(scope="session")
+def fcprocctl(programs):
+    """fcprocctl, where every account can run it."""
+    FCPROCCTL.unlink(missing_ok=True)
+    shutil.copy(BUILT, FCPROCCTL)
+    FCPROCCTL.chmod(0o755)
+    return FCPROCCTL
+
+
+@pytest.fixture
+def environment(bus):
+    """Of a user who types fcprocctl."""
+    return dict(bus.environment, TERM="xterm", LC_ALL="C.UTF-8", LANGUAGE="")
+
+
+@pytest.fixture
+def begin(environment, start, fcprocctl):
+    """begin(user, arguments…): fcprocctl under way; within= is a command in front of it, run as root."""
+
+    def spawn(who, *arguments, within=(), **options):
+        with acting_as(who) as account:
+            pass
+        command = [str(fcprocctl), *arguments]
+        env = {**environment, **options.pop("env", {})}
+        options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        if within:
+            groups = ",".join(str(group) for group in account.groups)
+            command = [*within, "setpriv", f"--reuid={account.uid}", f"--regid={account.gid}", f"--groups={groups}", "--", *command]
+        else:
+            options = {"user": account.uid, "group": account.gid, "extra_groups": account.groups, **options}
+        return start(*command, env=env, text=True, start_new_session=True, cwd="/", **options)
+
+    return spawn
+
+
+@pytest.fixture
+def ctl(begin):
+    """ctl(user, arguments…): fcprocctl to its end; code= is what it must end with, None: anything."""
+
+    def run(who, *arguments, code=DONE, **options):
+        process = begin(who, *arguments, **options)
+        out, err = process.communicate(timeout=60)
+        assert code in (None, process.returncode), f"{arguments}: {process.returncode}, not {code}\n{out}\n{err}"
+        json = any(str(argument).startswith(("-j", "--json")) for argument in arguments)
+        for raw in ("Sanitizer", "runtime error") if json else ("Sanitizer", "runtime error", "org.freedesktop", "org.banger.FcProc."):
+            assert raw not in err, err
+        return Result(process, out, err)
+
+    return run
+
+
+@pytest.fixture
+def terminal(environment, fcprocctl):
+    """terminal(user, arguments…, variables=…): fcprocctl on a terminal."""
+    shown = []
+
+    def spawn(who, *arguments, **variables):
+        shown.append(Terminal(who, {**environment, **variables}, *arguments))
+        return shown[-1]
+
+    yield spawn
+    for each in shown:
+        each.close()
+
+
+@pytest.fixture
+def knows(root):
+    """What a cause and status become on this kernel."""
+    exact = "exit-status" in root.get("Features")
+    return lambda cause, status: (cause, status) if exact else ("unknown", -1)
