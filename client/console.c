@@ -2,7 +2,8 @@
 /* Firecracker puts a terminal that is its stdin into raw mode, Ctrl-C included (src/vmm/src/vstate/
  * vm.rs), and reads no stdin but a terminal or a pipe (devices/legacy/serial.rs): so it is given a
  * pipe. It also makes its stdout non-blocking (device_manager/mod.rs), which would stay so for the
- * shell after us: a terminal is opened once more for it. Both as of Firecracker 1.16. */
+ * shell after us: a terminal is opened once more for it, of anything else the flags are put back. All as of
+ * Firecracker 1.16. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,6 +22,9 @@ int console_open(const Ctl *ctl, Console *c) {
         int out = ctl->json == JSON_OFF ? STDOUT_FILENO : STDERR_FILENO, fds[2];
 
         *c = CONSOLE_NONE;
+        c->out = out;
+        c->in_flags = fcntl(STDIN_FILENO, F_GETFL);
+        c->out_flags = fcntl(out, F_GETFL);
         if (isatty(out))
                 c->vmm_out = open(out == STDOUT_FILENO ? "/proc/self/fd/1" : "/proc/self/fd/2",
                                   O_WRONLY | O_NOCTTY | O_CLOEXEC);
@@ -71,10 +75,18 @@ bool console_pass(Console *c) {
         return n > 0 && (write(c->keys, typed, (size_t)n) >= 0 || errno == EAGAIN);
 }
 
+static void restore_flags(int fd, int flags) {
+        if (flags >= 0 && fcntl(fd, F_GETFL) != flags)
+                (void)fcntl(fd, F_SETFL, flags);
+}
+
 void console_close(Console *c) {
         if (c->taken)
                 (void)tcsetattr(STDIN_FILENO, TCSAFLUSH, &c->state);
         c->taken = false;
+        restore_flags(STDIN_FILENO, c->in_flags);
+        restore_flags(c->out, c->out_flags);
+        c->in_flags = c->out_flags = -1;
         c->vmm_in = close_fd(c->vmm_in);
         c->vmm_out = close_fd(c->vmm_out);
         c->keys = close_fd(c->keys);

@@ -13,11 +13,14 @@
 typedef struct Console {
         int vmm_in, vmm_out; /* what becomes the VMM's stdin and stdout */
         int keys;            /* where to write what is typed; -1: stdin is no terminal of ours */
+        int out;             /* where its stdout leads: ours, or stderr */
+        int in_flags, out_flags; /* of our stdin and that */
         bool taken;
         struct termios state;
 } Console;
 
-#define CONSOLE_NONE ((Console){.vmm_in = -1, .vmm_out = -1, .keys = -1})
+#define CONSOLE_NONE \
+  ((Console){.vmm_in = -1, .vmm_out = -1, .keys = -1, .in_flags = -1, .out_flags = -1})
 
 /* A negative errno. With JSON, stdout is for that, and the console goes to stderr. */
 int console_open(const Ctl *ctl, Console *c);

@@ -18,6 +18,8 @@
 #define FCPROC_PATH "/org/banger/FcProc"
 #define FCPROC_ERROR "org.banger.FcProc.Error."
 
+#define GRACE_DEFAULT (30 * USEC_PER_SEC) /* how long a guest may take to shut down */
+
 /* Of several objects the first failure's counts. */
 enum {
         CODE_DONE = 0,

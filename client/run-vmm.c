@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <systemd/sd-event.h>
 
@@ -17,8 +18,6 @@
 #include "report.h"
 #include "run.h"
 #include "text.h"
-
-#define GRACE_DEFAULT (30 * USEC_PER_SEC)
 
 /* The loop's signals are blocked from before the VMM is there: one that comes earlier is not lost. */
 static void block_signals(void) {
@@ -152,10 +151,21 @@ static int ready_build(Ctl *ctl, sd_bus_message *m, void *userdata) {
         return sd_bus_message_append(m, "ssa{sv}", run->target.path, "run", 0);
 }
 
+static void know_socket(SocketFile *socket) {
+        struct stat st;
+
+        if (socket->path && lstat(socket->path, &st) == 0) {
+                socket->device = st.st_dev;
+                socket->inode = st.st_ino;
+        }
+}
+
 /* From now on whoever comes next sees a socket that answers. */
 static void on_ready(Ctl *ctl, sd_bus_message *reply, const sd_bus_error *e, void *userdata) {
         Run *run = userdata;
 
+        know_socket(&run->api);
+        know_socket(&run->vsock);
         run->lock = close_fd(run->lock);
         run->ready = true;
         if (run->gone || run->killed)

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "agent.h"
@@ -107,12 +108,7 @@ static int create_taps(Run *run) {
         sd_bus_message *reply = NULL;
         int code;
 
-        if (run->config.n_taps == 0)
-                return CODE_DONE;
         code = taps_are_free(run);
-        if (code == CODE_DONE)
-                code = call_wait(run->ctl, "EnsureBridge", call_build_options, NULL, &reply);
-        reply = sd_bus_message_unref(reply);
         for (size_t i = 0; i < run->config.n_taps && code == CODE_DONE; i++) {
                 VmTap *tap = &run->config.taps[i];
 
@@ -124,9 +120,9 @@ static int create_taps(Run *run) {
         return code;
 }
 
-static int ensure_directory(Run *run) {
+static int ensure(Run *run, const char *method) {
         sd_bus_message *reply = NULL;
-        int code = call_wait(run->ctl, "EnsureSocketDir", call_build_options, NULL, &reply);
+        int code = call_wait(run->ctl, method, call_build_options, NULL, &reply);
 
         sd_bus_message_unref(reply);
         return code;
@@ -156,14 +152,18 @@ static int run_prepare(Run *run) {
         if (code == CODE_DONE)
                 code = resolve_binary(run);
         if (code == CODE_DONE)
-                code = ensure_directory(run);
+                code = ensure(run, "EnsureSocketDir");
+        if (code == CODE_DONE && run->config.n_taps > 0)
+                code = ensure(run, "EnsureBridge");
         if (code == CODE_DONE)
                 code = take_lock(run);
+        run->api.path = run->target.path;
+        run->vsock.path = run->config.vsock;
         if (code == CODE_DONE)
-                code = free_socket(run, run->target.path);
-        if (code == CODE_DONE && run->config.vsock)
-                code = free_socket(run, run->config.vsock);
-        return code == CODE_DONE ? create_taps(run) : code;
+                code = free_socket(run, run->api.path);
+        if (code == CODE_DONE && run->vsock.path)
+                code = free_socket(run, run->vsock.path);
+        return code == CODE_DONE && run->config.n_taps > 0 ? create_taps(run) : code;
 }
 
 /* --- after it --- */
@@ -247,18 +247,23 @@ static void delete_taps(Run *run) {
         free(deletions);
 }
 
-static void remove_stale(const Run *run, const char *path) {
-        if (socket_state(AT_FDCWD, path, geteuid(), NULL) == SOCKET_STALE && unlink(path) < 0 &&
-            errno != ENOENT)
+/* While we have the lock nobody else can have made it; later it is told by its inode. */
+static void remove_stale(const Run *run, const SocketFile *socket) {
+        struct stat st;
+
+        if (!socket->path || socket_state(AT_FDCWD, socket->path, geteuid(), NULL) != SOCKET_STALE ||
+            (run->lock < 0 && (lstat(socket->path, &st) < 0 || st.st_dev != socket->device ||
+                               st.st_ino != socket->inode)))
+                return;
+        if (unlink(socket->path) < 0 && errno != ENOENT)
                 (void)report_failure(run->ctl, CODE_FAILED, SD_BUS_ERROR_FAILED,
-                                     _("Cannot remove %s: %m"), path);
+                                     _("Cannot remove %s: %m"), socket->path);
 }
 
 static void run_clean(Run *run) {
         if (run->pid > 0) {
-                remove_stale(run, run->target.path);
-                if (run->config.vsock)
-                        remove_stale(run, run->config.vsock);
+                remove_stale(run, &run->api);
+                remove_stale(run, &run->vsock);
         }
         delete_taps(run);
         (void)close_fd(run->lock);

@@ -9,6 +9,13 @@
 #include "target.h"
 #include "vm-config.h"
 
+/* Which file it is, so that one of the same name that came later is left alone. */
+typedef struct SocketFile {
+        const char *path; /* NULL: there is none */
+        dev_t device;
+        ino_t inode; /* 0: the VMM never got as far */
+} SocketFile;
+
 typedef struct Run {
         Ctl *ctl;
         const char *name;
@@ -16,6 +23,7 @@ typedef struct Run {
         VmConfig config;
         char *binary;
         int lock; /* on the user's directory, until the socket answers */
+        SocketFile api, vsock;
         Console console;
 
         pid_t pid; /* of the VMM, 0 as long as there is none */

@@ -14,8 +14,6 @@
 #include "text.h"
 #include "validate.h"
 
-#define GRACE_DEFAULT (30 * USEC_PER_SEC)
-
 /* The call itself has to last longer than what the service may wait. */
 static uint64_t patience(const Ctl *ctl) {
         if (!ctl->have_timeout)

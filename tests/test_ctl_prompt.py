@@ -84,6 +84,23 @@ def test_no_question(bridge, admins, terminal):
     assert shown.end() == DONE and "AUTHENTICATING" not in shown.seen
 
 
+def test_run(bridge, admins, terminal, programs):
+    """The question first, then the terminal is the guest's."""
+    config = machines.vm_config(programs / "run.json", programs / "guest", "tap0")
+    shown = terminal("carol", "run", "web", "--config-file", config)
+    before = shown.settings()
+    asked(shown)
+    shown.write("sesame\n")
+    shown.expect("\nu")
+    shown.write("hello")
+    shown.expect("hello")
+    shown.write("\x03")
+    fd = os.dup(shown.fd)
+    assert shown.end() == DONE and "sesame" not in shown.seen and "web: exited, status 0" in shown.seen
+    os.close(fd)
+    assert before[3] & termios.ECHO and machines.taps() == {}
+
+
 def test_two_questions(bridge, admins, terminal):
     """Two taps, two answers, one after the other."""
     shown = terminal("carol", "create-tap", "tap0", "tap1")

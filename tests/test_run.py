@@ -16,22 +16,15 @@ import pytest
 
 import fcproc
 import machines
+from ctl import DENIED, DONE, FAILED, FCPROCCTL, NO_SERVICE, USAGE
 from daemons import deny, grant
 from fcproc import WORK, acting_as, eventually
 from machines import links, taps
 
-FCPROCCTL = WORK / "bin" / "fcprocctl"
-DONE, FAILED, USAGE, DENIED, NO_SERVICE = 0, 1, 2, 4, 7
 VMM = WORK / "run" / "firecracker"
 without = machines.unusable("FIRECRACKER")
 
 pytestmark = pytest.mark.config(firecracker_bin=str(VMM))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def program(programs):
-    shutil.copy(fcproc.BUILD / "client" / "fcprocctl", FCPROCCTL)
-    FCPROCCTL.chmod(0o755)
 
 
 def install_vmm(path):
@@ -130,7 +123,7 @@ class Run:
 
 
 @pytest.fixture
-def run(bus, service):
+def run(bus, service, fcprocctl):
     """run(user, arguments…): under way; a VM that is left is killed with it."""
     running = []
 
@@ -254,6 +247,17 @@ def test_pipes(firecracker, run, alice, start):
     os.close(writer)
     web.process.terminate()
     assert web.wait() == 0
+
+
+def test_flags_of_a_pipe(firecracker, run, alice):
+    """A pipe that others write into, too, is not left non-blocking."""
+    reader, writer = os.pipe()
+    web = run("alice", "web", "--config-file", configuration("web"), terminal=False, stdout=writer, stdin=reader)
+    eventually(lambda: not os.get_blocking(writer), what="the VMM's start")
+    web.process.terminate()
+    assert web.wait() == 0 and os.get_blocking(writer) and os.get_blocking(reader)
+    os.close(reader)
+    os.close(writer)
 
 
 def test_json(firecracker, run, alice):
