@@ -154,7 +154,7 @@ def up(run):
 # --- a whole life ---
 
 
-def test_console_and_ctrl_c(firecracker, run, alice, bob):
+def test_console_and_ctrl_c(firecracker, run, alice):
     """The console shows, what is typed arrives, Ctrl-C shuts the guest down, and the terminal is as before."""
     web = up(run("alice", "web", "--config-file", configuration("web", ("tap0", "06:00:ac:10:00:02"))))
     assert [(p[0], p[2]) for p in alice.do("ListProcesses")] == [(web.vmm(), alice.sock("web"))]
@@ -171,7 +171,6 @@ def test_console_and_ctrl_c(firecracker, run, alice, bob):
     assert left(alice) == NOTHING
     assert termios.tcgetattr(web.slave) == web.before
     assert fcntl.fcntl(web.slave, fcntl.F_GETFL) == web.flags, "the terminal is left non-blocking"
-    assert not [s for s in bob.signals]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
@@ -368,9 +367,7 @@ def test_restarted_service(standin, run, alice, service):
 
 def refused(run, alice, who, *arguments, code, says, remains=NOTHING):
     web = run(who, *arguments)
-    assert web.wait() == code, web.seen
-    for text in [says] if isinstance(says, str) else says:
-        assert text in web.seen, web.seen
+    assert web.wait() == code and says in web.seen, web.seen
     assert "org.freedesktop" not in web.seen and left(alice) == remains
 
 
@@ -423,7 +420,7 @@ def test_two_at_once(standin, run, alice):
 
 def test_files(standin, run, alice):
     directory = VMM.parent
-    os.mkfifo(directory / "fifo") if not (directory / "fifo").exists() else None
+    os.mkfifo(directory / "fifo")
     bad = {
         "absent.json": None, "secret.json": "{}", "empty.json": "", "cut.json": '{"drives": [', "list.json": "[]",
         "trailing.json": "{} x", "binary.json": b"\xff\xfe\x00", "deep.json": "[" * 5000}  # fmt: skip
