@@ -332,9 +332,9 @@ def test_results(bridge, ctl, vmm, alice, locale, says):
     assert absent == says["%s: there is no such tap, nothing to do"].replace("%s", "tap7") + "\n"
 
 
-def test_the_services_own_words(service, ctl, locale):
+def test_the_services_own_words(service, ctl, alice, locale):
     """They come in one language, over the bus, and are passed on as they are."""
-    arguments = ("alice", "find-pid", "/run/banger/1001/web.sock")
+    arguments = ("alice", "find-pid", alice.sock("web"))
     assert ctl(*arguments, code=NO_OBJECT, env=locale).err == ctl(*arguments, code=NO_OBJECT).err
 
 

@@ -13,7 +13,7 @@
 # Without a question or a message, and not for long: a service that is not there yet is started by the
 # bus, and one that does not answer must not hold up whoever types.
 function __fcprocctl_run
-    timeout --foreground 2 fcprocctl --no-ask-password $argv </dev/null 2>/dev/null
+    timeout --foreground 3 fcprocctl --no-ask-password $argv </dev/null 2>/dev/null
 end
 
 # The words before the cursor: sets verb, given (its arguments), remote and literal for the caller.
@@ -140,7 +140,7 @@ function __fcprocctl_arguments
 end
 
 function __fcprocctl_machines
-    timeout --foreground 2 machinectl --full --no-legend --no-pager list </dev/null 2>/dev/null |
+    timeout --foreground 3 machinectl --full --no-legend --no-pager list </dev/null 2>/dev/null |
         string replace -r ' .*' ''
 end
 
