@@ -30,7 +30,8 @@ static pid_t agent;
 static bool tried;
 static int terminal = -1;
 static struct termios state;
-static struct sigaction old_int, old_term;
+static const int caught[] = {SIGINT, SIGTERM, SIGQUIT};
+static struct sigaction old[ELEMENTS(caught)];
 static volatile sig_atomic_t interrupted;
 
 static void on_signal(int number) {
@@ -41,11 +42,15 @@ bool agent_interrupted(void) {
         return interrupted;
 }
 
-static void agent_exec(int ready, int tty) {
+static void agent_exec(int ready, int tty, pid_t parent) {
         char fd[16], pid[16];
         sigset_t none;
 
+        for (size_t i = 0; i < ELEMENTS(caught); i++)
+                (void)signal(caught[i], SIG_DFL);
         (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+        if (getppid() != parent)
+                _exit(127);
         (void)sigemptyset(&none);
         (void)sigprocmask(SIG_SETMASK, &none, NULL);
         (void)signal(SIGPIPE, SIG_DFL);
@@ -54,7 +59,7 @@ static void agent_exec(int ready, int tty) {
         (void)dup2(tty, STDERR_FILENO);
         (void)fcntl(ready, F_SETFD, 0);
         (void)snprintf(fd, sizeof(fd), "%d", ready);
-        (void)snprintf(pid, sizeof(pid), "%d", getppid());
+        (void)snprintf(pid, sizeof(pid), "%d", parent);
         /* without a session there is no desktop to go before us, and polkit looks at no fallback */
         (void)execlp("pkttyagent", "pkttyagent", "--notify-fd", fd, "--process", pid,
                      sd_pid_get_session(0, NULL) >= 0 ? "--fallback" : NULL, NULL);
@@ -63,6 +68,7 @@ static void agent_exec(int ready, int tty) {
 
 void agent_open(const Ctl *ctl) {
         struct sigaction catch = {.sa_handler = on_signal};
+        pid_t parent = getpid();
         struct pollfd p;
         int fds[2];
 
@@ -80,11 +86,11 @@ void agent_open(const Ctl *ctl) {
         }
         output_status_clear();
         (void)fflush(stderr);
-        (void)sigaction(SIGINT, &catch, &old_int);
-        (void)sigaction(SIGTERM, &catch, &old_term);
+        for (size_t i = 0; i < ELEMENTS(caught); i++)
+                (void)sigaction(caught[i], &catch, &old[i]);
         agent = fork();
         if (agent == 0)
-                agent_exec(fds[1], terminal);
+                agent_exec(fds[1], terminal, parent);
         (void)close(fds[1]);
         /* it closes its end when polkit knows it, or when it cannot be run */
         p = (struct pollfd){.fd = fds[0], .events = POLLIN};
@@ -106,6 +112,6 @@ void agent_close(void) {
         (void)tcsetattr(terminal, TCSADRAIN, &state);
         (void)tcflush(terminal, TCIFLUSH);
         terminal = close_fd(terminal);
-        (void)sigaction(SIGINT, &old_int, NULL);
-        (void)sigaction(SIGTERM, &old_term, NULL);
+        for (size_t i = 0; i < ELEMENTS(caught); i++)
+                (void)sigaction(caught[i], &old[i], NULL);
 }

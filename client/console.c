@@ -2,11 +2,14 @@
 /* Firecracker puts a terminal that is its stdin into raw mode, Ctrl-C included (src/vmm/src/vstate/
  * vm.rs), and reads no stdin but a terminal or a pipe (devices/legacy/serial.rs): so it is given a
  * pipe. It also makes its stdout non-blocking (device_manager/mod.rs), which would stay so for the
- * shell after us: a terminal is opened once more for it, of anything else the flags are put back. All as of
+ * shell after us, and for all who share a pipe: a terminal or a pipe is opened once more for it. What
+ * cannot be, as another user's, has its flags put back at the end. All as of
  * Firecracker 1.16. */
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "console.h"
@@ -18,6 +21,18 @@ static bool in_foreground(int fd) {
         return group < 0 || group == getpgrp();
 }
 
+/* As our own descriptor, but with flags of its own, if that can be. */
+static int open_again(int fd, int mode) {
+        char path[32];
+        struct stat st;
+        int again = -1;
+
+        (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+        if (isatty(fd) || (fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode)))
+                again = open(path, mode | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+        return again >= 0 ? again : fcntl(fd, F_DUPFD_CLOEXEC, 3);
+}
+
 int console_open(const Ctl *ctl, Console *c) {
         int out = ctl->json == JSON_OFF ? STDOUT_FILENO : STDERR_FILENO, fds[2];
 
@@ -25,13 +40,9 @@ int console_open(const Ctl *ctl, Console *c) {
         c->out = out;
         c->in_flags = fcntl(STDIN_FILENO, F_GETFL);
         c->out_flags = fcntl(out, F_GETFL);
-        if (isatty(out))
-                c->vmm_out = open(out == STDOUT_FILENO ? "/proc/self/fd/1" : "/proc/self/fd/2",
-                                  O_WRONLY | O_NOCTTY | O_CLOEXEC);
-        if (c->vmm_out < 0) /* another user's terminal, after su */
-                c->vmm_out = fcntl(out, F_DUPFD_CLOEXEC, 3);
+        c->vmm_out = open_again(out, O_WRONLY);
         if (!isatty(STDIN_FILENO))
-                c->vmm_in = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
+                c->vmm_in = open_again(STDIN_FILENO, O_RDONLY);
         else if (!in_foreground(STDIN_FILENO))
                 c->vmm_in = open("/dev/null", O_RDONLY | O_CLOEXEC);
         else if (pipe2(fds, O_CLOEXEC) == 0) {

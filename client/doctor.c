@@ -457,7 +457,7 @@ static void print(Doctor *d, const char *name, Result result, json_object *all) 
         if (d->ctl->json == JSON_OFF) {
                 if (d->ctl->quiet && result == RESULT_OK)
                         return;
-                output_line(d->ctl, "%s%-4s%s  %-19s  %s%s%s", output_colour(stdout, colours[result]),
+                output_text(d->ctl, "%s%-4s%s  %-19s  %s%s%s", output_colour(stdout, colours[result]),
                             words[result], output_colour(stdout, COLOUR_NONE), name, d->text,
                             *d->next ? "\n                           → " : "", d->next);
                 return;

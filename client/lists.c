@@ -114,11 +114,6 @@ static int tap_read(sd_bus_message *m, json_object *o) {
         return 0;
 }
 
-static int unreadable(const Ctl *ctl) {
-        return report_failure(ctl, CODE_FAILED, SD_BUS_ERROR_INVALID_SIGNATURE,
-                              _("The service's answer cannot be read; is it of another version?"));
-}
-
 static int list_fetch(Ctl *ctl, const char *method, const char *type,
                       int (*read)(sd_bus_message *m, json_object *o), json_object **ret) {
         json_object *list = json_object_new_array();
@@ -141,7 +136,7 @@ static int list_fetch(Ctl *ctl, const char *method, const char *type,
                                 r = sd_bus_message_exit_container(reply);
                 }
                 if (r < 0)
-                        code = unreadable(ctl);
+                        code = report_unreadable(ctl);
                 sd_bus_message_unref(reply);
         }
         if (code == CODE_DONE)
@@ -166,7 +161,7 @@ int usage_fetch(Ctl *ctl, json_object **ret) {
 
         code = call_wait(ctl, "GetUsage", NULL, NULL, &reply);
         if (code == CODE_DONE && dictionary_read(reply, usage) < 0)
-                code = unreadable(ctl);
+                code = report_unreadable(ctl);
         sd_bus_message_unref(reply);
         if (code == CODE_DONE)
                 *ret = usage;

@@ -27,6 +27,8 @@ int main(int argc, char *argv[]) {
         hold_standard_descriptors();
         i18n_start();
         (void)signal(SIGPIPE, SIG_IGN);
+        /* who ignores it, and handed that down, would have our children reaped behind our back */
+        (void)signal(SIGCHLD, SIG_DFL);
         if (argc < 1)
                 return CODE_USAGE;
         code = arguments_read(&ctl, argc, argv, &n, &arguments);

@@ -65,6 +65,19 @@ void output_json_line(const Ctl *ctl, json_object *o) {
 }
 
 void output_line(const Ctl *ctl, const char *format, ...) {
+        char raw[8192], line[8192];
+        va_list args;
+
+        if (ctl->json != JSON_OFF)
+                return;
+        va_start(args, format);
+        (void)vsnprintf(raw, sizeof(raw), format, args);
+        va_end(args);
+        text_make_printable(raw, line, sizeof(line));
+        output_text(ctl, "%s", line);
+}
+
+void output_text(const Ctl *ctl, const char *format, ...) {
         va_list args;
 
         if (ctl->json != JSON_OFF)
@@ -165,7 +178,8 @@ void table_print(const Ctl *ctl, Table *t, const char *count, ...) {
 /* --- the pager --- */
 
 void output_page(const Ctl *ctl) {
-        const char *command = getenv("PAGER");
+        /* of the environment that sudo passes on, none is run as root */
+        const char *command = getenv("SUDO_UID") ? NULL : getenv("PAGER");
         int fds[2];
 
         if (ctl->no_pager || ctl->json != JSON_OFF || !isatty(STDOUT_FILENO) ||
@@ -186,8 +200,12 @@ void output_page(const Ctl *ctl) {
                 (void)execlp("cat", "cat", NULL);
                 _exit(127);
         }
-        if (pager > 0)
+        if (pager > 0) {
                 (void)dup2(fds[1], STDOUT_FILENO);
+                /* Ctrl-C is the pager's now: were we gone, the shell would take the terminal from it */
+                (void)signal(SIGINT, SIG_IGN);
+                (void)signal(SIGQUIT, SIG_IGN);
+        }
         (void)close(fds[0]);
         (void)close(fds[1]);
 }

@@ -23,8 +23,10 @@ int output_json_flags(const Ctl *ctl);
 /* Prints it and lets it go; one line unless it is to be pretty. */
 void output_json(const Ctl *ctl, json_object *o);
 void output_json_line(const Ctl *ctl, json_object *o); /* always one line: for streams */
-/* A line for people: nothing with JSON. */
+/* A line for people, fit for a terminal: nothing with JSON. */
 void output_line(const Ctl *ctl, const char *format, ...) _printf_(2, 3);
+/* The same for what has colours of ours in it, or several lines. */
+void output_text(const Ctl *ctl, const char *format, ...) _printf_(2, 3);
 
 /* A table of text; cells are copied, and made fit for a terminal. The first row is the legend. */
 typedef struct Table Table;

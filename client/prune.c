@@ -4,7 +4,8 @@
  * removes them. Only the caller's own is touched, root's too.
  *
  * A socket is stale if connecting to it is refused. Between bind and listen that is so as well, so
- * one younger than a few seconds is left alone. */
+ * one younger than a few seconds is left alone; and so is a tap that goes by itself, whose VM may be
+ * about to start. */
 
 #include <dirent.h>
 #include <errno.h>
@@ -18,12 +19,15 @@
 #include "output.h"
 #include "report.h"
 #include "socket-state.h"
+#include "validate.h"
 
 #define YOUNG_SEC 5
 
-static void say(Ctl *ctl, json_object *all, const char *key, const char *name) {
+static void say(Ctl *ctl, json_object *all, const char *key, const char *raw) {
         json_object *o = json_object_new_object();
+        char name[4096];
 
+        text_make_printable(raw, name, sizeof(name)); /* a file can be called anything */
         (void)json_object_object_add(o, key, json_object_new_string(name));
         (void)json_object_object_add(o, "removed", json_object_new_boolean(!ctl->dry_run));
         (void)json_object_array_add(all, o);
@@ -47,7 +51,7 @@ static int prune_sockets(Ctl *ctl, json_object *all) {
                 char file[4096];
                 time_t age = 0;
 
-                if (socket_state(dirfd(d), e->d_name, ctl->uid, &age) != SOCKET_STALE ||
+                if (socket_state(dirfd(d), e->d_name, geteuid(), &age) != SOCKET_STALE ||
                     age < YOUNG_SEC)
                         continue;
                 (void)snprintf(file, sizeof(file), "%s/%s", path, e->d_name);
@@ -79,7 +83,7 @@ static int prune_taps(Ctl *ctl, json_object *all) {
                 sd_bus_message *reply = NULL;
 
                 if (member_number(o, "uid") != ctl->uid || !member_there(o, "carrier") ||
-                    member_bool(o, "carrier"))
+                    member_bool(o, "carrier") || member_bool(o, "auto-delete"))
                         continue;
                 code = ctl->dry_run ? CODE_DONE
                                     : call_wait(ctl, "DeleteTap", delete_build, name, &reply);

@@ -136,6 +136,11 @@ static void say_who_to_ask(char *message, size_t size) {
                                _("run it on a terminal, or ask an administrator for a rule"));
 }
 
+int report_unreadable(const Ctl *ctl) {
+        return report_failure(ctl, CODE_FAILED, SD_BUS_ERROR_INVALID_SIGNATURE,
+                              _("The service's answer cannot be read; is it of another version?"));
+}
+
 int report_call(const Ctl *ctl, const sd_bus_error *e, int r, json_object **ret_json) {
         char name[256], message[1024];
         int code = CODE_NO_SERVICE;

@@ -18,6 +18,9 @@ int report_failure(const Ctl *ctl, int code, const char *name, const char *forma
  * exit code; if ret_json is not NULL it is given the error's object. */
 int report_call(const Ctl *ctl, const sd_bus_error *e, int r, json_object **ret_json);
 
+/* A reply is not of the shape that the interface says. */
+int report_unreadable(const Ctl *ctl);
+
 /* The exit code alone. */
 int report_code(const sd_bus_error *e);
 

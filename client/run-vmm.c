@@ -8,8 +8,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <systemd/sd-event.h>
 
@@ -19,18 +19,43 @@
 #include "run.h"
 #include "text.h"
 
-/* The loop's signals are blocked from before the VMM is there: one that comes earlier is not lost. */
+/* Those that ask for an end. One that was ignored when we were started stays so (nohup(1), and a
+ * shell's background jobs): blocked it would reach a signalfd all the same. */
+static const int enders[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+
+static bool is_ignored(int number) {
+        struct sigaction action;
+
+        return sigaction(number, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
+static void signal_set(sigset_t *set) {
+        (void)sigemptyset(set);
+        for (size_t i = 0; i < ELEMENTS(enders); i++)
+                if (!is_ignored(enders[i]))
+                        (void)sigaddset(set, enders[i]);
+}
+
+/* From before the VMM is there: one that comes earlier than the loop is not lost. */
 static void block_signals(void) {
         sigset_t set;
 
-        (void)sigemptyset(&set);
+        signal_set(&set);
         (void)sigaddset(&set, SIGCHLD);
-        (void)sigaddset(&set, SIGINT);
-        (void)sigaddset(&set, SIGTERM);
-        (void)sigaddset(&set, SIGHUP);
         /* in the background by the end, the terminal is given back all the same */
         (void)sigaddset(&set, SIGTTOU);
         (void)sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
+/* What was pressed once too often was meant for the VM; from now on it is meant for us again. */
+static void unblock_signals(void) {
+        const struct timespec now = {};
+        sigset_t set;
+
+        signal_set(&set);
+        while (sigtimedwait(&set, NULL, &now) > 0)
+                ;
+        (void)sigprocmask(SIG_UNBLOCK, &set, NULL);
 }
 
 _Noreturn static void become_vmm(const Run *run, char *arguments[], pid_t parent, int failed) {
@@ -114,33 +139,84 @@ static void not_asked(Run *run) {
                 report_note(run->ctl, _("%s runs on; Ctrl-C kills it"), run->name);
 }
 
+static uint64_t grace_of(const Run *run) {
+        return run->ctl->have_grace ? run->ctl->grace : GRACE_DEFAULT;
+}
+
+/* What is left of it. */
+static uint64_t grace_left(const Run *run) {
+        uint64_t grace = grace_of(run), gone = now_usec() - run->asked;
+
+        return grace == USEC_FOREVER ? grace : grace > gone ? grace - gone : 0;
+}
+
 static int shutdown_build(Ctl *ctl, sd_bus_message *m, void *userdata) {
         const Run *run = userdata;
 
-        return sd_bus_message_append(m, "sta{sv}", run->target.path,
-                                     ctl->have_grace ? ctl->grace : (uint64_t)GRACE_DEFAULT, 0);
+        return sd_bus_message_append(m, "sta{sv}", run->target.path, grace_left(run), 0);
+}
+
+static void on_shutdown(Ctl *ctl, sd_bus_message *reply, const sd_bus_error *e, void *userdata);
+
+static int call_shutdown(Run *run) {
+        return call_start(run->ctl, "Shutdown", CALL_WAITING, shutdown_build, on_shutdown, run);
+}
+
+static int on_grace_over(sd_event_source *source, uint64_t usec, void *userdata) {
+        vmm_kill(userdata);
+        return 0;
+}
+
+/* The guest may well be on its way: a service that is restarted, as at the host's own shutdown, is
+ * asked once more. If it stays away, the grace that was promised is kept here. */
+static void service_lost(Run *run, const sd_bus_error *e) {
+        uint64_t left = grace_left(run);
+
+        if (!run->asked_again) {
+                run->asked_again = true;
+                if (call_shutdown(run) >= 0)
+                        return;
+        }
+        (void)report_call(run->ctl, e, 0, NULL);
+        if (left == USEC_FOREVER)
+                not_asked(run);
+        else if (sd_event_add_time_relative(run->event, NULL, CLOCK_MONOTONIC, left, 0,
+                                            on_grace_over, run) < 0)
+                vmm_kill(run);
 }
 
 static void on_shutdown(Ctl *ctl, sd_bus_message *reply, const sd_bus_error *e, void *userdata) {
         Run *run = userdata;
+        const char *how;
 
-        if (!sd_bus_error_is_set(e) || run->gone || run->killed)
+        if (run->gone || run->killed)
                 return;
-        (void)report_call(ctl, e, 0, NULL);
-        not_asked(run);
+        if (!sd_bus_error_is_set(e)) {
+                /* nobody listens on its socket any more, and yet it is there */
+                if (sd_bus_message_read(reply, "s", &how) >= 0 && strcmp(how, "already-gone") == 0)
+                        not_asked(run);
+        } else if (report_code(e) == CODE_NO_SERVICE)
+                service_lost(run, e);
+        else {
+                (void)report_call(ctl, e, 0, NULL);
+                not_asked(run);
+        }
 }
 
 static void vmm_shutdown(Run *run) {
-        Ctl *ctl = run->ctl;
         char grace[32];
         int r;
 
-        span_format(ctl->have_grace ? ctl->grace : GRACE_DEFAULT, grace, sizeof(grace));
-        report_note(ctl, _("%s is asked to shut down, and killed after %s; Ctrl-C kills it now"),
-                    run->name, grace);
-        r = call_start(ctl, "Shutdown", CALL_WAITING, shutdown_build, on_shutdown, run);
+        span_format(grace_of(run), grace, sizeof(grace));
+        if (grace_of(run) == USEC_FOREVER)
+                report_note(run->ctl, _("%s is asked to shut down; Ctrl-C kills it now"), run->name);
+        else
+                report_note(run->ctl,
+                            _("%s is asked to shut down, and killed after %s; Ctrl-C kills it now"),
+                            run->name, grace);
+        r = call_shutdown(run);
         if (r < 0) {
-                (void)report_call(ctl, NULL, r, NULL);
+                (void)report_call(run->ctl, NULL, r, NULL);
                 not_asked(run);
         }
 }
@@ -151,41 +227,34 @@ static int ready_build(Ctl *ctl, sd_bus_message *m, void *userdata) {
         return sd_bus_message_append(m, "ssa{sv}", run->target.path, "run", 0);
 }
 
-static void know_socket(SocketFile *socket) {
-        struct stat st;
-
-        if (socket->path && lstat(socket->path, &st) == 0) {
-                socket->device = st.st_dev;
-                socket->inode = st.st_ino;
-        }
-}
-
 /* From now on whoever comes next sees a socket that answers. */
 static void on_ready(Ctl *ctl, sd_bus_message *reply, const sd_bus_error *e, void *userdata) {
         Run *run = userdata;
 
-        know_socket(&run->api);
-        know_socket(&run->vsock);
-        run->lock = close_fd(run->lock);
+        (void)flock(run->lock, LOCK_UN);
         run->ready = true;
         if (run->gone || run->killed)
                 return;
-        if (sd_bus_error_is_set(e)) {
+        if (sd_bus_error_is_set(e))
                 (void)report_call(ctl, e, 0, NULL);
-                not_asked(run);
-        } else if (run->asked)
+        if (run->asked > 0)
                 vmm_shutdown(run);
 }
 
+/* A shutdown takes one signal. What comes on top of it means more only if somebody says so twice: a
+ * terminal that is closed sends SIGHUP twice, and a service manager SIGHUP after its SIGTERM. */
 static int on_signal(sd_event_source *source, const struct signalfd_siginfo *si, void *userdata) {
+        int number = (int)si->ssi_signo;
         Run *run = userdata;
 
-        if (run->asked) {
-                vmm_kill(run);
+        if (run->asked > 0) {
+                if (number == SIGINT || (number == SIGTERM && now_usec() - run->asked > USEC_PER_SEC))
+                        vmm_kill(run);
+                run->insistent |= number != SIGINT;
                 return 0;
         }
-        run->asked = true;
-        run->insistent = si->ssi_signo != SIGINT;
+        run->asked = now_usec();
+        run->insistent = number != SIGINT;
         /* without a socket that answers, nobody could be asked; it is a matter of milliseconds */
         if (run->ready)
                 vmm_shutdown(run);
@@ -207,17 +276,15 @@ static int on_keys(sd_event_source *source, int fd, uint32_t events, void *userd
         return console_pass(&run->console) ? 0 : sd_event_source_set_enabled(source, SD_EVENT_OFF);
 }
 
-static int follow_with(Run *run, sd_event *event) {
+static int follow_with(Run *run) {
+        sd_event *event = run->event;
         Ctl *ctl = run->ctl;
         int r;
 
         r = sd_event_add_child(event, NULL, run->pid, WEXITED, on_end, run);
-        if (r >= 0)
-                r = sd_event_add_signal(event, NULL, SIGINT, on_signal, run);
-        if (r >= 0)
-                r = sd_event_add_signal(event, NULL, SIGTERM, on_signal, run);
-        if (r >= 0)
-                r = sd_event_add_signal(event, NULL, SIGHUP, on_signal, run);
+        for (size_t i = 0; i < ELEMENTS(enders) && r >= 0; i++)
+                if (!is_ignored(enders[i]))
+                        r = sd_event_add_signal(event, NULL, enders[i], on_signal, run);
         if (r >= 0 && run->console.keys >= 0)
                 r = sd_event_add_io(event, NULL, STDIN_FILENO, EPOLLIN, on_keys, run);
         if (r >= 0)
@@ -232,12 +299,11 @@ static int follow_with(Run *run, sd_event *event) {
 }
 
 int vmm_follow(Run *run) {
-        sd_event *event = NULL;
         int r;
 
-        r = sd_event_new(&event);
+        r = sd_event_new(&run->event);
         if (r >= 0)
-                r = follow_with(run, event);
+                r = follow_with(run);
         if (r < 0) {
                 vmm_kill(run);
                 (void)report_failure(run->ctl, CODE_FAILED, SD_BUS_ERROR_FAILED,
@@ -245,7 +311,8 @@ int vmm_follow(Run *run) {
                                      strerror(-r));
         }
         /* its source goes with the loop, and the process with it */
-        (void)sd_event_unref(event);
+        run->event = sd_event_unref(run->event);
         console_close(&run->console);
+        unblock_signals();
         return r < 0 ? CODE_FAILED : CODE_DONE;
 }

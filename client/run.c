@@ -4,7 +4,7 @@
  * Three things see to it that nothing is left, whatever happens. The taps are auto-delete: the
  * service removes them when their VMM lets go of them, or when our connection goes before one
  * attached. The VMM gets SIGKILL from the kernel when we are gone (PR_SET_PDEATHSIG, prctl(2)). And
- * what ends in good order is looked over once more at the end (run_clean).
+ * what ends in good order is looked over once more at the end (verb_run).
  *
  * Two runs at once must not take each other's taps and sockets. Between looking what is free and
  * having it, a lock is held on the user's directory; it goes with its descriptor. */
@@ -15,7 +15,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/stat.h>
 #include <time.h>
 
 #include "agent.h"
@@ -28,32 +27,66 @@
 #include "text.h"
 #include "validate.h"
 
+#define LOCK_PATIENCE (10 * USEC_PER_SEC)
+
 /* --- before the VMM --- */
 
-static int take_lock(Run *run) {
+/* False if somebody else has it all the time: a run that waits for a password, or is stopped. */
+static bool take_lock(Run *run, uint64_t patience) {
+        const struct timespec pause = {.tv_nsec = 20 * 1000 * 1000};
+        uint64_t until = now_usec() + patience;
+        bool told = false;
+
+        while (flock(run->lock, LOCK_EX | LOCK_NB) < 0) {
+                if (now_usec() >= until || (errno != EWOULDBLOCK && errno != EINTR))
+                        return false;
+                if (!told)
+                        report_note(run->ctl, _("Waiting until another VM of yours is on its way …"));
+                told = true;
+                (void)nanosleep(&pause, NULL);
+        }
+        return true;
+}
+
+static int lock_directory(Run *run) {
         _cleanup_free_ char *path = NULL;
 
         if (asprintf(&path, "%s/%u", run->ctl->runtime_dir, run->ctl->uid) < 0)
                 abort();
         run->lock = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (run->lock >= 0 && flock(run->lock, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK) {
-                (void)output_status(run->ctl, _("Waiting until another VM of yours is on its way …"));
-                (void)flock(run->lock, LOCK_EX);
-                output_status_clear();
-        }
         if (run->lock < 0)
                 return report_failure(run->ctl, CODE_FAILED, SD_BUS_ERROR_FAILED,
                                       _("Cannot look into %s: %m"), path);
+        if (!take_lock(run, LOCK_PATIENCE))
+                return report_failure(run->ctl, CODE_FAILED, FCPROC_ERROR "InUse",
+                                      _("Another VM of yours is being started, and does not get on; does it "
+                                        "wait for a password? Try again"));
         return CODE_DONE;
 }
 
+static void find_directory(SocketFile *socket, const char *path) {
+        _cleanup_free_ char *directory = NULL;
+        const char *slash = strrchr(path, '/');
+
+        directory = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+        if (!directory)
+                abort();
+        socket->path = path;
+        socket->name = slash ? slash + 1 : path;
+        socket->directory = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
 /* What an earlier VM left there goes; Firecracker would not start on it. */
-static int free_socket(const Run *run, const char *path) {
-        switch (socket_state(AT_FDCWD, path, geteuid(), NULL)) {
+static int free_socket(const Run *run, const SocketFile *socket) {
+        const char *path = socket->path;
+
+        if (socket->directory < 0)
+                return CODE_DONE; /* Firecracker will say what is wrong with it */
+        switch (socket_state(socket->directory, socket->name, geteuid(), NULL)) {
         case SOCKET_ABSENT:
                 return CODE_DONE;
         case SOCKET_STALE:
-                if (unlink(path) == 0 || errno == ENOENT)
+                if (unlinkat(socket->directory, socket->name, 0) == 0 || errno == ENOENT)
                         return CODE_DONE;
                 return report_failure(run->ctl, CODE_FAILED, SD_BUS_ERROR_FAILED,
                                       _("Cannot remove %s: %m"), path);
@@ -113,8 +146,8 @@ static int create_taps(Run *run) {
                 VmTap *tap = &run->config.taps[i];
 
                 code = call_wait(run->ctl, "CreateTap", create_build, tap, &reply);
-                if (code == CODE_DONE)
-                        (void)sd_bus_message_read(reply, "i", &tap->ifindex);
+                if (code == CODE_DONE && sd_bus_message_read(reply, "i", &tap->ifindex) < 0)
+                        code = report_unreadable(run->ctl);
                 reply = sd_bus_message_unref(reply);
         }
         return code;
@@ -134,7 +167,9 @@ static int resolve_binary(Run *run) {
         int code;
 
         code = call_wait(run->ctl, "ResolveBinary", NULL, NULL, &reply);
-        if (code == CODE_DONE && sd_bus_message_read(reply, "s", &path) >= 0) {
+        if (code == CODE_DONE && sd_bus_message_read(reply, "s", &path) < 0)
+                code = report_unreadable(run->ctl);
+        if (code == CODE_DONE) {
                 run->binary = strdup(path);
                 if (!run->binary)
                         abort();
@@ -156,13 +191,15 @@ static int run_prepare(Run *run) {
         if (code == CODE_DONE && run->config.n_taps > 0)
                 code = ensure(run, "EnsureBridge");
         if (code == CODE_DONE)
-                code = take_lock(run);
-        run->api.path = run->target.path;
-        run->vsock.path = run->config.vsock;
-        if (code == CODE_DONE)
-                code = free_socket(run, run->api.path);
-        if (code == CODE_DONE && run->vsock.path)
-                code = free_socket(run, run->vsock.path);
+                code = lock_directory(run);
+        if (code == CODE_DONE) {
+                find_directory(&run->api, run->target.path);
+                code = free_socket(run, &run->api);
+        }
+        if (code == CODE_DONE && run->config.vsock) {
+                find_directory(&run->vsock, run->config.vsock);
+                code = free_socket(run, &run->vsock);
+        }
         return code == CODE_DONE && run->config.n_taps > 0 ? create_taps(run) : code;
 }
 
@@ -247,26 +284,25 @@ static void delete_taps(Run *run) {
         free(deletions);
 }
 
-/* While we have the lock nobody else can have made it; later it is told by its inode. */
 static void remove_stale(const Run *run, const SocketFile *socket) {
-        struct stat st;
-
-        if (!socket->path || socket_state(AT_FDCWD, socket->path, geteuid(), NULL) != SOCKET_STALE ||
-            (run->lock < 0 && (lstat(socket->path, &st) < 0 || st.st_dev != socket->device ||
-                               st.st_ino != socket->inode)))
+        if (socket->directory < 0 ||
+            socket_state(socket->directory, socket->name, geteuid(), NULL) != SOCKET_STALE)
                 return;
-        if (unlink(socket->path) < 0 && errno != ENOENT)
+        if (unlinkat(socket->directory, socket->name, 0) < 0 && errno != ENOENT)
                 (void)report_failure(run->ctl, CODE_FAILED, SD_BUS_ERROR_FAILED,
                                      _("Cannot remove %s: %m"), socket->path);
 }
 
-static void run_clean(Run *run) {
-        if (run->pid > 0) {
+/* Under the lock, or it could be the socket of the next VM of that name, which does not listen yet.
+ * Where the lock is not to be had the socket stays, for the next run or prune. */
+static void remove_sockets(Run *run) {
+        if (run->pid > 0 && take_lock(run, LOCK_PATIENCE)) {
                 remove_stale(run, &run->api);
                 remove_stale(run, &run->vsock);
         }
-        delete_taps(run);
         (void)close_fd(run->lock);
+        (void)close_fd(run->api.directory);
+        (void)close_fd(run->vsock.directory);
 }
 
 /* As a shell has it: 128 and the signal's number, if it was one. */
@@ -318,7 +354,12 @@ static int check_arguments(const Ctl *ctl, int n, char *arguments[]) {
 }
 
 int verb_run(Ctl *ctl, int n, char *arguments[]) {
-        Run run = {.ctl = ctl, .name = arguments[0], .lock = -1, .console = CONSOLE_NONE};
+        Run run = {.ctl = ctl,
+                   .name = arguments[0],
+                   .lock = -1,
+                   .api.directory = -1,
+                   .vsock.directory = -1,
+                   .console = CONSOLE_NONE};
         int code;
 
         code = check_arguments(ctl, n, arguments);
@@ -338,7 +379,8 @@ int verb_run(Ctl *ctl, int n, char *arguments[]) {
                 code = vmm_start(&run, n - 1, arguments + 1);
         if (code == CODE_DONE)
                 code = vmm_follow(&run);
-        run_clean(&run);
+        remove_sockets(&run);
+        delete_taps(&run);
         if (code == CODE_DONE)
                 code = run_report(&run);
         target_done(&run.target);

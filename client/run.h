@@ -4,16 +4,17 @@
 /* The verb run, in two parts: what is made ready and cleared away (run.c), and the VMM while it is
  * our child (run-vmm.c). */
 
+#include <systemd/sd-event.h>
+
 #include "connection.h"
 #include "console.h"
 #include "target.h"
 #include "vm-config.h"
 
-/* Which file it is, so that one of the same name that came later is left alone. */
+/* A path's directory is looked up once: if it is another user's, he could put another in its place. */
 typedef struct SocketFile {
-        const char *path; /* NULL: there is none */
-        dev_t device;
-        ino_t inode; /* 0: the VMM never got as far */
+        const char *path, *name; /* NULL: there is none; name: the last part of path */
+        int directory;
 } SocketFile;
 
 typedef struct Run {
@@ -30,10 +31,12 @@ typedef struct Run {
         bool gone; /* it has ended, and how is in: */
         int cause; /* CLD_EXITED, CLD_KILLED or CLD_DUMPED */
         int status;
-        bool ready;     /* its socket answers, or will not any more */
-        bool asked;     /* it was asked to shut down */
-        bool insistent; /* not by a key: nobody will say it again */
-        bool killed;    /* by us */
+        bool ready;       /* its socket answers, or will not any more */
+        bool insistent;   /* it was not a key that asked: nobody will say it again */
+        bool asked_again; /* because the service went away */
+        bool killed;      /* by us */
+        uint64_t asked;   /* when, 0 if it was not asked to shut down */
+        sd_event *event;
 } Run;
 
 /* Starts the VMM with these arguments more, NULL at the end; prints what went wrong. */

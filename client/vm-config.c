@@ -28,7 +28,7 @@ static int cannot_read(const Ctl *ctl, const char *path, int error) {
                               _("Cannot read the configuration file %s: %s"), path, strerror(error));
 }
 
-/* Firecracker opens it again, so it has to be a file and not, say, a pipe. */
+/* Firecracker opens it again, so it has to be a file and not, say, a pipe. A 0 follows what is read. */
 static int file_read(const Ctl *ctl, const char *path, char **ret, size_t *ret_size) {
         _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
         _cleanup_free_ char *text = NULL;
@@ -50,8 +50,9 @@ static int file_read(const Ctl *ctl, const char *path, char **ret, size_t *ret_s
                         return cannot_read(ctl, path, errno);
                 size += (size_t)n;
         }
-        *ret = TAKE_PTR(text);
         *ret_size = MIN_OF(size, FILE_MAX);
+        text[*ret_size] = 0;
+        *ret = TAKE_PTR(text);
         return CODE_DONE;
 }
 
@@ -63,8 +64,11 @@ static int file_parse(const Ctl *ctl, const char *path, const char *text, size_t
         if (!t)
                 abort();
         json_tokener_set_flags(t, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
-        *ret = json_tokener_parse_ex(t, text, (int)size);
-        if (json_tokener_get_error(t) == json_tokener_continue)
+        /* with the byte behind it, which ends it */
+        *ret = json_tokener_parse_ex(t, text, (int)size + 1);
+        if (memchr(text, 0, size))
+                code = refuse(ctl, path, _("it is no text"));
+        else if (json_tokener_get_error(t) == json_tokener_continue)
                 code = refuse(ctl, path, _("it is no valid JSON: it ends too soon"));
         else if (json_tokener_get_error(t) != json_tokener_success)
                 code = report_failure(ctl, CODE_FAILED, BAD_CONTENT,

@@ -12,6 +12,7 @@
 #include <gio/gunixfdlist.h>
 #include <glib-unix.h>
 #include <glib/gstdio.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -56,6 +57,25 @@ static gboolean clear_socket(Vm *vm, GError **error) {
         return TRUE;
 }
 
+/* CreateTap would replace a tap of ours, and take it from the VM that holds it. */
+static gboolean tap_is_free(Vm *vm, GError **error) {
+        g_autoptr(GVariant) taps = NULL;
+        GVariantIter iter;
+        const char *name;
+        guint uid;
+
+        if (!fcproc_service_call_list_taps_sync(vm->service, NO_FLAGS, -1, &taps, NULL, error))
+                return FALSE;
+        g_variant_iter_init(&iter, taps);
+        while (g_variant_iter_next(&iter, "(&siu@a{sv})", &name, NULL, &uid, NULL))
+                if (g_str_equal(name, vm->tap) && uid == getuid()) {
+                        g_set_error(error, G_IO_ERROR, G_IO_ERROR_EXISTS,
+                                    "there is a tap %s already", vm->tap);
+                        return FALSE;
+                }
+        return TRUE;
+}
+
 /* The tap goes with its VMM, and with us if we die before there is one. */
 static gboolean create_tap(Vm *vm, GError **error) {
         GVariantDict options;
@@ -69,17 +89,22 @@ static gboolean create_tap(Vm *vm, GError **error) {
         return vm->has_tap;
 }
 
-/* In a session of its own, as a Ctrl-C is meant for us, who end it gently; and not to outlive us, should
- * we be killed. */
-static void in_child(gpointer unused) {
+/* In a session of its own, and deaf to what a service manager sends to all processes of a unit: a
+ * Ctrl-C and a SIGTERM are meant for us, who end it gently. It is not to outlive us, should we be
+ * killed. */
+static void in_child(gpointer parent) {
         (void)setsid();
+        (void)signal(SIGINT, SIG_IGN);
+        (void)signal(SIGTERM, SIG_IGN);
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() != GPOINTER_TO_INT(parent))
+                _exit(127);
 }
 
 static gboolean spawn(Vm *vm, GError **error) {
         g_autoptr(GSubprocessLauncher) launcher = g_subprocess_launcher_new(G_SUBPROCESS_FLAGS_NONE);
 
-        g_subprocess_launcher_set_child_setup(launcher, in_child, NULL, NULL);
+        g_subprocess_launcher_set_child_setup(launcher, in_child, GINT_TO_POINTER(getpid()), NULL);
         vm->process = g_subprocess_launcher_spawn(launcher, error, vm->firecracker, "--api-sock",
                                                   vm->api_sock, "--id", vm->name, "--config-file",
                                                   vm->config, NULL);
@@ -121,7 +146,8 @@ static gboolean start(Vm *vm, GError **error) {
                                                         &directory, NULL, error))
                 return FALSE;
         vm->api_sock = g_strdup_printf("%s/%s.sock", directory, vm->name);
-        return clear_socket(vm, error) && create_tap(vm, error) && spawn(vm, error) &&
+        return clear_socket(vm, error) && tap_is_free(vm, error) && create_tap(vm, error) &&
+               spawn(vm, error) &&
                fcproc_service_call_ensure_socket_access_sync(s, vm->api_sock, vm->name,
                                                              FCPROC_NO_OPTIONS, NO_FLAGS,
                                                              FCPROC_NO_TIMEOUT, NULL, error) &&
