@@ -91,7 +91,8 @@ static const struct {
             "      --mtu=BYTES        Its MTU (the bridge's)\n"
             "      --auto-delete      Remove it when its VMM lets go of it, or when this command is\n"
             "                         ended before one attached: it stays until the tap is gone\n")},
-        {OPTION_CONFIG_FILE, N_("      --config-file=FILE Firecracker's own configuration file\n")},
+        {OPTION_CONFIG_FILE,
+         N_("      --config-file=FILE Firecracker's own configuration; required\n")},
         {OPTION_DRY_RUN, N_("      --dry-run          Only show what would be removed\n")},
 };
 
@@ -112,8 +113,8 @@ static int help(Ctl *ctl) {
         for (const Verb *v = verbs; v->name; v++)
                 (void)printf("  %-20s %-16s %s\n", v->name, v->arguments, _(v->help));
         (void)printf("\n%s\n%s\n%s\n%s",
-                     _("SOCKET is the path of a Firecracker API socket, or a VM's bare name, which stands\n"
-                       "for NAME.sock in your own directory.\n"),
+                     _("SOCKET is the path of a Firecracker API socket, or a VM's bare name, which\n"
+                       "stands for NAME.sock in your own directory.\n"),
                      _(common_help),
                      _("Exit codes: 0 done, 1 failed, 2 usage, 4 not permitted, 7 no service, 10 no such\n"
                        "object, 12 timed out; of several objects the first failure's.\n"),
@@ -323,6 +324,11 @@ int arguments_read(Ctl *ctl, int argc, char *argv[], int *ret_n, char ***ret_arg
                 r = read_one(ctl, c, word);
                 if (r >= 0)
                         return r;
+        }
+        /* as git and others have it; "help VERB" is "VERB --help" */
+        if (optind < argc && strcmp(argv[optind], "help") == 0) {
+                ctl->help = true;
+                optind++;
         }
         if (optind < argc) {
                 r = find_verb(ctl, argv[optind++]);

@@ -52,7 +52,8 @@ int ctl_connect(Ctl *ctl) {
         ctl->bus = sd_bus_unref(ctl->bus);
         if (!ctl_remote(ctl))
                 return report_failure(ctl, CODE_NO_SERVICE, SD_BUS_ERROR_NO_SERVER,
-                                      _("Cannot connect to the system bus: %s"), strerror(-r));
+                                      _("Cannot connect to the system bus: %s; see 'systemctl status dbus'"),
+                                      strerror(-r));
         return report_failure(ctl, CODE_NO_SERVICE, SD_BUS_ERROR_NO_SERVER,
                               _("Cannot connect to the system bus of %s: %s"),
                               ctl->host ?: ctl->machine, strerror(-r));

@@ -51,9 +51,13 @@ static int prune_sockets(Ctl *ctl, json_object *all) {
                 char file[4096];
                 time_t age = 0;
 
-                if (socket_state(dirfd(d), e->d_name, geteuid(), &age) != SOCKET_STALE ||
-                    age < YOUNG_SEC)
+                if (socket_state(dirfd(d), e->d_name, geteuid(), &age) != SOCKET_STALE)
                         continue;
+                if (age < YOUNG_SEC) {
+                        report_note(ctl, _("%s: nobody listens, but it is new; try again in %d s"),
+                                    e->d_name, (int)(YOUNG_SEC - age));
+                        continue;
+                }
                 (void)snprintf(file, sizeof(file), "%s/%s", path, e->d_name);
                 if (!ctl->dry_run && unlinkat(dirfd(d), e->d_name, 0) < 0 && errno != ENOENT) {
                         code = report_failure(ctl, CODE_FAILED, SD_BUS_ERROR_FAILED,

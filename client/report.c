@@ -130,10 +130,14 @@ int report_failure(const Ctl *ctl, int code, const char *name, const char *forma
 /* What the service says of the next step is for programs. */
 static void say_who_to_ask(char *message, size_t size) {
         char *next = strchr(message, ';');
+        bool by_group = strstr(message, ".create-tap)") || strstr(message, ".manage-bridge)");
 
         if (next)
                 (void)snprintf(next, size - (size_t)(next - message), "; %s",
-                               _("run it on a terminal, or ask an administrator for a rule"));
+                               by_group
+                                       ? _("run it on a terminal, or ask an administrator for a rule "
+                                           "or to be put into the group banger")
+                                       : _("run it on a terminal, or ask an administrator for a rule"));
 }
 
 int report_unreadable(const Ctl *ctl) {

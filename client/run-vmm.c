@@ -114,8 +114,11 @@ int vmm_start(Run *run, int n_extra, char *extra[]) {
         }
         free(arguments);
         if (r >= 0) {
-                report_note(run->ctl, _("%s runs, pid %d; Ctrl-C shuts it down"), run->name,
-                            run->pid);
+                if (run->console.keys >= 0)
+                        report_note(run->ctl, _("%s runs, pid %d; Ctrl-C shuts it down"), run->name,
+                                    run->pid);
+                else
+                        report_note(run->ctl, _("%s runs, pid %d"), run->name, run->pid);
                 console_take(&run->console);
                 return CODE_DONE;
         }
@@ -209,7 +212,10 @@ static void vmm_shutdown(Run *run) {
 
         span_format(grace_of(run), grace, sizeof(grace));
         if (grace_of(run) == USEC_FOREVER)
-                report_note(run->ctl, _("%s is asked to shut down; Ctrl-C kills it now"), run->name);
+                report_note(run->ctl, _("%s is asked to shut down"), run->name);
+        else if (run->insistent)
+                report_note(run->ctl, _("%s is asked to shut down, and killed after %s"), run->name,
+                            grace);
         else
                 report_note(run->ctl,
                             _("%s is asked to shut down, and killed after %s; Ctrl-C kills it now"),

@@ -146,6 +146,9 @@ static int create_taps(Run *run) {
                 VmTap *tap = &run->config.taps[i];
 
                 code = call_wait(run->ctl, "CreateTap", create_build, tap, &reply);
+                if (code != CODE_DONE)
+                        report_note(run->ctl, _("%s asks for the tap %s"), run->ctl->config_file,
+                                    tap->name);
                 if (code == CODE_DONE && sd_bus_message_read(reply, "i", &tap->ifindex) < 0)
                         code = report_unreadable(run->ctl);
                 reply = sd_bus_message_unref(reply);

@@ -265,8 +265,7 @@ static int on_line(void *user, const char *section, const char *key, const char 
         for (size_t i = 0; i < ELEMENTS(keys); i++)
                 if (strcmp(key, keys[i].key) == 0)
                         return keys[i].set(r, (char *)r->config + keys[i].offset, key, value) >= 0;
-        (void)snprintf(r->reason, sizeof(r->reason),
-                       "unknown key '%.60s'; fcproc.conf among the examples in the documentation has all",
+        (void)snprintf(r->reason, sizeof(r->reason), "unknown key '%.60s'; fcproc.conf(5) has all",
                        key);
         return 0;
 }

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import select
 import shutil
 import subprocess
@@ -106,7 +107,7 @@ class Run:
 
     def vmm(self):
         """The pid of the VMM."""
-        return int(self.seen.split("runs, pid ")[1].split(";")[0])
+        return int(re.search(r"runs, pid (\d+)", self.seen)[1])
 
     def hang_up(self):
         """The terminal's window is closed."""

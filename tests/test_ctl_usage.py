@@ -17,6 +17,12 @@ def test_help_names_every_verb(ctl):
     assert max(len(line) for line in text.splitlines()) <= 110
 
 
+def test_help_as_a_verb(ctl):
+    assert ctl("alice", "help").out == ctl("alice", "--help").out
+    assert ctl("alice", "help", "kill").out == ctl("alice", "kill", "--help").out
+    assert "no verb" in ctl("alice", "help", "zzzzzzzzzz", code=USAGE).err
+
+
 def test_version(ctl):
     assert re.fullmatch(r"fcprocctl \d+\.\d+\.\d+\n", ctl("alice", "--version").out)
 

@@ -150,6 +150,8 @@ def test_prune_prints_any_name(service, alice, ctl):
     for name in (b"a\x1b[31mb", b"c\xff"):
         with acting_as("alice"), socket.socket(socket.AF_UNIX) as s:
             s.bind(directory + b"/" + name)
+    young = ctl("alice", "prune")
+    assert "\x1b" not in young.err and young.err.count("try again in ") == 2 and young.out == ""
     eventually(lambda: ctl("alice", "prune", "--dry-run").out.count("\n") == 2, 20, "the sockets' age")
     dry = ctl("alice", "prune", "--dry-run")
     assert "\x1b" not in dry.out and "a [31mb: would be removed" in dry.out
