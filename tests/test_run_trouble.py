@@ -55,6 +55,14 @@ def test_closed_terminal(firecracker, run, alice):
     assert web.process.wait(20) == 0 and left(alice) == NOTHING
 
 
+def test_hang_up_of_a_job(firecracker, run, alice):
+    """A shell that ends sends SIGHUP to the whole process group, and Firecracker would exit with it."""
+    web = up(run("alice", "web", "--config-file", configuration("web", "tap0")))
+    ready(alice)
+    os.killpg(web.process.pid, signal.SIGHUP)
+    assert web.wait() == 0 and left(alice) == NOTHING
+
+
 def test_nohup(standin, run, alice):
     """What was ignored when it was started stays ignored."""
     ignore = lambda: (signal.signal(signal.SIGHUP, signal.SIG_IGN), signal.signal(signal.SIGINT, signal.SIG_IGN))  # noqa: E731
