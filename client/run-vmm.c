@@ -181,6 +181,7 @@ static void service_lost(Run *run, const sd_bus_error *e) {
                         return;
         }
         (void)report_call(run->ctl, e, 0, NULL);
+        run->unserved = true;
         if (left == USEC_FOREVER)
                 not_asked(run);
         else if (sd_event_add_time_relative(run->event, NULL, CLOCK_MONOTONIC, left, 0,

@@ -260,7 +260,9 @@ static void delete_taps(Run *run) {
                 abort();
         for (size_t k = 0; k < config->n_taps; k++)
                 made += config->taps[k].ifindex > 0;
-        if (made > 0 && run->ctl->bus && taps_fetch(run->ctl, &taps) == CODE_DONE) {
+        if (made > 0 && run->unserved)
+                report_note(run->ctl, _("The service removes its taps when it is back"));
+        else if (made > 0 && run->ctl->bus && taps_fetch(run->ctl, &taps) == CODE_DONE) {
                 for (size_t i = 0; i < json_object_array_length(taps) && r >= 0; i++) {
                         json_object *o = json_object_array_get_idx(taps, i);
                         VmTap *tap = tap_of_index(config, member_number(o, "ifindex"));

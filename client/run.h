@@ -34,6 +34,7 @@ typedef struct Run {
         bool ready;       /* its socket answers, or will not any more */
         bool insistent;   /* it was not a key that asked: nobody will say it again */
         bool asked_again; /* because the service went away */
+        bool unserved;    /* it stayed away, and that was said */
         bool killed;      /* by us */
         uint64_t asked;   /* when, 0 if it was not asked to shut down */
         sd_event *event;

@@ -219,6 +219,7 @@ def test_service_away(standin, run, alice, service):
     web.expect("The FcProc service is not there")
     web.type("\x03")
     assert web.wait() == 137 and left(alice) == ({"tap0"}, [])
+    assert web.seen.count("The FcProc service is not there") == 1 and "removes its taps when it is back" in web.seen
     service.start()
     eventually(lambda: taps() == {}, 5, "the tap's end")
 
