@@ -135,6 +135,14 @@ static void vmm_kill(Run *run) {
                 (void)kill(run->pid, SIGKILL);
 }
 
+/* It may have ended while the loop was at something else. */
+static bool has_ended(const Run *run) {
+        siginfo_t si = {};
+
+        return run->gone || (waitid(P_PID, (id_t)run->pid, &si, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+                             si.si_pid == run->pid);
+}
+
 static void not_asked(Run *run) {
         if (run->insistent)
                 vmm_kill(run);
@@ -193,7 +201,7 @@ static void on_shutdown(Ctl *ctl, sd_bus_message *reply, const sd_bus_error *e, 
         Run *run = userdata;
         const char *how;
 
-        if (run->gone || run->killed)
+        if (run->killed || has_ended(run))
                 return;
         if (!sd_bus_error_is_set(e)) {
                 /* nobody listens on its socket any more, and yet it is there */
@@ -240,7 +248,7 @@ static void on_ready(Ctl *ctl, sd_bus_message *reply, const sd_bus_error *e, voi
 
         (void)flock(run->lock, LOCK_UN);
         run->ready = true;
-        if (run->gone || run->killed)
+        if (run->killed || has_ended(run))
                 return;
         if (sd_bus_error_is_set(e))
                 (void)report_call(ctl, e, 0, NULL);
