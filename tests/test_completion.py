@@ -149,7 +149,8 @@ class Fish:
             assert select.select([self.process.stdout], [], [], 30)[0], out
             out += os.read(self.process.stdout.fileno(), 65536) or pytest.fail(f"fish has ended: {out}")
         assert os.fstat(self.errors).st_size == 0, os.pread(self.errors, 4096, 0)
-        return sorted(line.split("\t")[0] for line in out[:-1].decode().splitlines())
+        found = [line.split("\t")[0] for line in out[:-1].decode().splitlines()]
+        return sorted(each for each in found if word[:1] != "-" or each.startswith(word))  # fish 4 offers others, too
 
     def line(self, typed):
         """As a terminal would have it where there is one candidate."""

@@ -28,7 +28,7 @@ function __fcprocctl_read_line --no-scope-shadowing
             set option
         else if test -z "$literal"; and test "$each" = --
             set literal yes
-        else if test -z "$literal"; and string match -q -- '-?*' $each
+        else if test -z "$literal"; and string match -qr -- '^-.' $each
             string match -qr -- '^(--host|--machine|-[HM]|-[^-]*[HM])' $each; and set remote yes
             contains -- $each $__fcprocctl_valued; and set option $each
         else if test -n "$verb"
