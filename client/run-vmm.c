@@ -123,6 +123,8 @@ int vmm_start(Run *run, int n_extra, char *extra[]) {
                 return CODE_DONE;
         }
         run->pid = 0;
+        console_close(&run->console);
+        unblock_signals();
         return report_failure(run->ctl, CODE_FAILED, SD_BUS_ERROR_FAILED, _("Cannot start %s: %s"),
                               run->binary, strerror(-r));
 }
@@ -325,8 +327,10 @@ int vmm_follow(Run *run) {
                                      _("Cannot watch over %s, and killed it: %s"), run->name,
                                      strerror(-r));
         }
-        /* its source goes with the loop, and the process with it */
         run->event = sd_event_unref(run->event);
+        /* not before it is gone do its socket and its taps look left behind */
+        while (!run->gone && waitpid(run->pid, NULL, 0) < 0 && errno == EINTR)
+                ;
         console_close(&run->console);
         unblock_signals();
         return r < 0 ? CODE_FAILED : CODE_DONE;

@@ -101,6 +101,19 @@ def test_service_restarted_meanwhile(standin, run, alice, service, number):
     eventually(lambda: left(alice) == NOTHING)
 
 
+def test_a_new_service_is_asked_again(standin, run, alice, service):
+    """It knows nothing of the shutdown that the old one had begun."""
+    web = up(run("alice", "web", "--config-file", configuration("web"), "--", "--standin-guest-delay=4000", terminal=False))
+    ready(alice)
+    web.process.terminate()
+    eventually(lambda: alice.do("GetUsage")["waits"] == 1)
+    web.process.send_signal(signal.SIGSTOP)  # it learns of both at once, as where the bus starts the new one
+    service.restart()
+    web.process.send_signal(signal.SIGCONT)
+    eventually(lambda: alice.do("GetUsage")["waits"] == 1, 3, "the second Shutdown")
+    assert web.wait() == 0
+
+
 def test_service_away_for_good(standin, run, alice, service):
     """Then the grace is kept by fcprocctl."""
     web = up(run("alice", "web", "--grace=500ms", "--config-file", configuration("web"), *SLOW, terminal=False))
