@@ -10,13 +10,18 @@
 #include "call.h"
 #include "errors.h"
 #include "log.h"
+#include "loop.h"
 #include "validate.h"
 
 #define BUCKETS 1024
+#define RESUMED_PER_TURN 16U
 #define FAILURES_WINDOW_USEC (10 * USEC_PER_SEC)
 #define FAILURES_LOGGED 200U /* of one user, in a window */
 
 struct CallTable {
+        CallHandlerFunction find_handler;
+        sd_event_source *slices;
+        TAILQ_HEAD(, Call) resumed; /* to be run again, in the order of their coming */
         LIST_HEAD(, Call) buckets[BUCKETS];
 };
 
@@ -24,9 +29,44 @@ static size_t bucket_of(const sd_bus_message *m) {
         return ((uintptr_t)m >> 5) % BUCKETS;
 }
 
-int call_table_new(Service *s) {
+/* As sd-bus does it when the message comes from the bus; it has no way to ask for that again which
+ * would not wait behind everything else that is ready. */
+static void run_again(Call *call) {
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_message_ sd_bus_message *m = sd_bus_message_ref(call->message);
+        Service *s = call->service;
+        sd_bus_message_handler_t handler = s->calls->find_handler(call_method(call));
+        int r = sd_bus_message_rewind(m, true);
+
+        if (r >= 0)
+                r = handler(m, s, &error);
+        if (r < 0)
+                (void)(sd_bus_error_is_set(&error) ? sd_bus_reply_method_error(m, &error)
+                                                   : sd_bus_reply_method_errno(m, r, NULL));
+}
+
+static int on_slice(sd_event_source *source, uint64_t usec, void *userdata) {
+        Service *s = userdata;
+        uint64_t end = loop_now() + TURN_USEC;
+        Call *call;
+
+        for (unsigned n = 0; n < RESUMED_PER_TURN && (call = TAILQ_FIRST(&s->calls->resumed)); n++) {
+                TAILQ_REMOVE(&s->calls->resumed, call, in_resumed);
+                call->resuming = false;
+                run_again(call);
+                if (loop_now() > end)
+                        break;
+        }
+        return TAILQ_EMPTY(&s->calls->resumed) ? 0 : loop_slice_again(s->calls->slices);
+}
+
+int call_table_new(Service *s, CallHandlerFunction find_handler) {
         s->calls = calloc(1, sizeof(CallTable));
-        return s->calls ? 0 : -ENOMEM;
+        if (!s->calls)
+                return -ENOMEM;
+        s->calls->find_handler = find_handler;
+        TAILQ_INIT(&s->calls->resumed);
+        return loop_add_slices(s->event, &s->calls->slices, on_slice, s);
 }
 
 void call_table_free(Service *s) {
@@ -35,6 +75,7 @@ void call_table_free(Service *s) {
         for (size_t i = 0; i < BUCKETS; i++)
                 while (!LIST_EMPTY(&s->calls->buckets[i]))
                         call_end(LIST_FIRST(&s->calls->buckets[i]));
+        sd_event_source_disable_unref(s->calls->slices);
         free(s->calls);
         s->calls = NULL;
 }
@@ -119,7 +160,7 @@ int call_begin(Service *s, sd_bus_message *m, CallKind kind, Call **ret, sd_bus_
                 TAILQ_INSERT_TAIL(&peer->calls, call, in_peer);
         }
         *ret = call;
-        call->parked = call->resuming = false;
+        call->parked = false;
         if (call->peer->gone)
                 return call_end(TAKE_PTR(*ret)), 1;
         if (!call->peer->user || !s->subuids_read)
@@ -175,6 +216,8 @@ void call_end(Call *call) {
         sd_event_source_disable_unref(call->socket_appears);
         sd_event_source_disable_unref(call->socket_retry);
         free(call->socket_name);
+        if (call->resuming)
+                TAILQ_REMOVE(&call->service->calls->resumed, call, in_resumed);
         LIST_REMOVE(call, in_bucket);
         TAILQ_REMOVE(&call->peer->calls, call, in_peer);
         user_unref(call->user);
@@ -194,19 +237,13 @@ int call_park(Call *call) {
 }
 
 void call_resume(Call *call) {
-        Failure f;
-        int r;
+        Service *s = call->service;
 
         if (call->resuming)
                 return;
         call->resuming = true;
-        r = sd_bus_message_rewind(call->message, true);
-        if (r >= 0)
-                r = sd_bus_enqueue_for_read(call->service->bus, call->message);
-        if (r < 0) {
-                (void)failure_oom(&f);
-                call_finish_failed(call, &f);
-        }
+        TAILQ_INSERT_TAIL(&s->calls->resumed, call, in_resumed);
+        (void)loop_slice_again(s->calls->slices);
 }
 
 int call_fail(Call *call, sd_bus_error *error, const Failure *f) {

@@ -34,7 +34,7 @@ typedef struct Call {
         sd_bus_message *message;
         CallKind kind;
         bool counted, parked, answered;
-        bool resuming;    /* its message is queued to be dispatched again */
+        bool resuming;    /* it is queued to be run again */
         bool with_worker; /* a job will come back to it: it must not go before */
         Authorization authorization;
         char object[160];   /* for the log */
@@ -55,10 +55,12 @@ typedef struct Call {
         bool waits_for_reaper;
         bool scanned;
         LIST_ENTRY(Call) in_bucket;
-        TAILQ_ENTRY(Call) in_peer, in_polkit_queue;
+        TAILQ_ENTRY(Call) in_peer, in_polkit_queue, in_resumed;
 } Call;
 
-int call_table_new(Service *service);
+/* Finds a method's handler, for calls that are run again. */
+typedef sd_bus_message_handler_t (*CallHandlerFunction)(const char *method);
+int call_table_new(Service *service, CallHandlerFunction find_handler);
 void call_table_free(Service *service);
 
 /* Finds the call that m is, or makes it; who calls, and that his quota has room. */
@@ -68,7 +70,7 @@ void call_leave(Call **call);
 
 /* Marks it parked and returns 1. */
 int call_park(Call *call);
-/* Runs its handler again, from the loop. */
+/* Runs its handler again, from the loop, when those before it had their turn. */
 void call_resume(Call *call);
 
 /* Within the handler. */

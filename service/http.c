@@ -16,6 +16,7 @@
 #include "http.h"
 #include "kernel.h"
 #include "log.h"
+#include "loop.h"
 #include "process.h"
 #include "worker.h"
 
@@ -194,10 +195,7 @@ static int on_timer_changed(CURLM *multi, long msec, void *userdata) {
 
         if (msec < 0)
                 return sd_event_source_set_enabled(http->timer, SD_EVENT_OFF) < 0 ? -1 : 0;
-        if (sd_event_source_set_time_relative(http->timer, (uint64_t)msec * USEC_PER_MSEC) < 0 ||
-            sd_event_source_set_enabled(http->timer, SD_EVENT_ONESHOT) < 0)
-                return -1;
-        return 0;
+        return loop_set_timer(http->timer, (uint64_t)msec * USEC_PER_MSEC) < 0 ? -1 : 0;
 }
 
 /* Our own socket(2), so that the peer can be asked for before a byte is sent. */
@@ -404,6 +402,8 @@ int http_new(sd_event *event, Worker *worker, Http **ret) {
         http->event = sd_event_ref(event);
         http->worker = worker;
         r = sd_event_add_time(event, &http->timer, CLOCK_MONOTONIC, 0, USEC_PER_MSEC, on_timer, http);
+        if (r >= 0)
+                r = sd_event_source_set_priority(http->timer, PRIORITY_OWED);
         if (r >= 0)
                 r = sd_event_source_set_enabled(http->timer, SD_EVENT_OFF);
         if (r < 0) {

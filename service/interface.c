@@ -142,6 +142,14 @@ static const sd_bus_vtable vtable[] = {
         SD_BUS_VTABLE_END,
 };
 
+sd_bus_message_handler_t interface_handler(const char *method) {
+        for (size_t i = 0; i < ELEMENTS(vtable); i++)
+                if (vtable[i].type == _SD_BUS_VTABLE_METHOD &&
+                    strcmp(vtable[i].x.method.member, method) == 0)
+                        return vtable[i].x.method.handler;
+        return NULL;
+}
+
 int interface_publish(Service *s) {
         return sd_bus_add_object_vtable(s->bus, NULL, FCPROC_PATH, FCPROC_INTERFACE, vtable, s);
 }

@@ -12,6 +12,7 @@
 
 #include "cleanup.h"
 #include "known-socket.h"
+#include "loop.h"
 
 #define BUCKETS 1024
 #define ASKS_PER_OWNER 4
@@ -171,8 +172,7 @@ static void on_described(const VmmAnswer *answer, void *userdata) {
 
         k->request = NULL;
         if (answer->kind == VMM_BUSY && !answer->api_server && ++k->tries < ASK_TRIES &&
-            sd_event_add_time_relative(s->event, &k->again, CLOCK_MONOTONIC, ASK_AGAIN_USEC, 0,
-                                       on_again, k) >= 0)
+            loop_add_timer(s->event, &k->again, ASK_AGAIN_USEC, on_again, k) >= 0)
                 return;
         k->owner->asks_running--;
         if (answer->kind == VMM_DONE || answer->api_server) {

@@ -9,6 +9,7 @@
 #include <systemd/sd-daemon.h>
 
 #include "log.h"
+#include "loop.h"
 #include "service.h"
 
 #define EXIT_USAGE 2
@@ -34,6 +35,19 @@ static int on_reload(sd_event_source *source, const struct signalfd_siginfo *si,
         return 0;
 }
 
+static int add_signal(sd_event *event, int number, sd_event_signal_handler_t function,
+                      void *userdata) {
+        sd_event_source *source = NULL;
+        int r = sd_event_add_signal(event, &source, number, function, userdata);
+
+        if (r >= 0)
+                r = sd_event_source_set_priority(source, PRIORITY_CONTROL);
+        if (r >= 0)
+                r = sd_event_source_set_floating(source, true);
+        sd_event_source_unref(source);
+        return r;
+}
+
 static int run(const char *config_file) {
         Service *service = NULL;
         sd_event *event = NULL;
@@ -56,11 +70,11 @@ static int run(const char *config_file) {
                 code = reason && strstr(reason, ".conf") ? EXIT_CONFIG : 1;
                 goto end;
         }
-        r = sd_event_add_signal(event, NULL, SIGTERM, NULL, NULL);
+        r = add_signal(event, SIGTERM, NULL, NULL);
         if (r >= 0)
-                r = sd_event_add_signal(event, NULL, SIGINT, NULL, NULL);
+                r = add_signal(event, SIGINT, NULL, NULL);
         if (r >= 0)
-                r = sd_event_add_signal(event, NULL, SIGHUP, on_reload, service);
+                r = add_signal(event, SIGHUP, on_reload, service);
         if (r >= 0)
                 r = service_connect(service, &reason);
         if (r < 0) {

@@ -17,6 +17,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "loop.h"
 #include "process.h"
 
 #define BUCKETS 1024
@@ -128,9 +129,8 @@ static int on_pidfd(sd_event_source *source, int fd, uint32_t revents, void *use
                 /* Not reaped yet: HUP will come, and level-triggered POLLIN must not spin. */
                 if (!(revents & EPOLLHUP) && !p->reap_deadline &&
                     sd_event_source_set_io_events(source, 0) >= 0 &&
-                    sd_event_add_time_relative(p->table->event, &p->reap_deadline, CLOCK_MONOTONIC,
-                                               REAP_PATIENCE_USEC, USEC_PER_MSEC, on_reap_deadline,
-                                               p) >= 0)
+                    loop_add_timer(p->table->event, &p->reap_deadline, REAP_PATIENCE_USEC,
+                                   on_reap_deadline, p) >= 0)
                         return 0;
         }
         process_finish(p, &process_exit_unknown);
@@ -301,6 +301,8 @@ int process_pin(ProcessTable *table, pid_t pid, int pidfd, Process **ret, Failur
                 if (table->features->pidfd_inode && fstat(p->pidfd, &st) == 0)
                         p->pidfd_inode = st.st_ino;
                 r = sd_event_add_io(table->event, &p->exit_source, p->pidfd, EPOLLIN, on_pidfd, p);
+                if (r >= 0)
+                        r = sd_event_source_set_priority(p->exit_source, PRIORITY_OWED);
                 if (r < 0)
                         return failure_kernel(f, r, NULL, "Watching process %d", pid);
         }

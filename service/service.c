@@ -9,10 +9,12 @@
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 
+#include "bus-pump.h"
 #include "call.h"
 #include "discovery.h"
 #include "interface.h"
 #include "log.h"
+#include "loop.h"
 #include "service.h"
 #include "shutdown.h"
 #include "tap-watch.h"
@@ -157,7 +159,7 @@ int service_new(sd_event *event, const char *config_file, Service **ret, char **
         if (r >= 0)
                 r = peer_table_new(s, on_peer_known, on_peer_gone);
         if (r >= 0)
-                r = call_table_new(s);
+                r = call_table_new(s, interface_handler);
         if (r >= 0)
                 r = discovery_new(s);
         if (r >= 0)
@@ -181,7 +183,7 @@ int service_new(sd_event *event, const char *config_file, Service **ret, char **
                                  IN_CLOSE_WRITE | IN_MOVED_TO | IN_DELETE, on_etc, s);
         /* another priority is another inotify queue: none that users' directories can fill */
         if (r >= 0)
-                r = sd_event_source_set_priority(s->subuid_watch, SD_EVENT_PRIORITY_IMPORTANT);
+                r = sd_event_source_set_priority(s->subuid_watch, PRIORITY_CONTROL);
         if (r >= 0)
                 r = subuid_reload(s);
         if (r < 0) {
@@ -211,6 +213,7 @@ void service_free(Service *s) {
         http_free(s->http);
         process_table_free(s->processes);
         sd_event_source_disable_unref(s->subuid_watch);
+        bus_pump_free(s->pump);
         if (s->bus) {
                 (void)sd_bus_flush(s->bus);
                 sd_bus_close_unref(s->bus);
@@ -267,7 +270,7 @@ int service_connect(Service *s, char **ret_reason) {
         if (r >= 0)
                 r = sd_bus_request_name_async(s->bus, NULL, FCPROC_NAME, 0, on_name, s);
         if (r >= 0)
-                r = sd_bus_attach_event(s->bus, s->event, SD_EVENT_PRIORITY_NORMAL);
+                r = bus_pump_new(s->event, s->bus, &s->pump);
         if (r < 0)
                 return fail(ret_reason, r, "Asking for the name " FCPROC_NAME);
         return 0;

@@ -6,6 +6,7 @@
 #include <systemd/sd-bus.h>
 #include <systemd/sd-event.h>
 
+#include "bus-pump.h"
 #include "config.h"
 #include "http.h"
 #include "kernel.h"
@@ -27,6 +28,7 @@ typedef struct Discovery Discovery;
 typedef struct Service {
         sd_event *event;
         sd_bus *bus;
+        BusPump *pump;
         char *config_file; /* --config, or NULL */
         Config *config;
         Features features;

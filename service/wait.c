@@ -11,6 +11,7 @@
 #include "events.h"
 #include "known-socket.h"
 #include "log.h"
+#include "loop.h"
 #include "wait.h"
 
 #define PATIENCE_USEC (200 * USEC_PER_MSEC) /* more than process.c has */
@@ -46,9 +47,7 @@ static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
         Failure f;
 
         /* ended at the last moment: its end is told by the process, which may wait for the reap */
-        if (process_is_gone(w->watch.process->pidfd) &&
-            sd_event_source_set_time_relative(source, PATIENCE_USEC) >= 0 &&
-            sd_event_source_set_enabled(source, SD_EVENT_ONESHOT) >= 0)
+        if (process_is_gone(w->watch.process->pidfd) && loop_set_timer(source, PATIENCE_USEC) >= 0)
                 return 0;
         (void)wait_timed_out_failure(&f, pid, w->api_sock);
         events_send_wait_timed_out(w->peer, w->watch.process, w->api_sock);
@@ -82,8 +81,7 @@ int wait_arm(Call *call, Process *process, const char *api_sock, uint64_t timeou
                 return failure_oom(f);
         }
         if (timeout_usec < USEC_FOREVER / 2)
-                r = sd_event_add_time_relative(call->service->event, &w->deadline, CLOCK_MONOTONIC,
-                                               timeout_usec, USEC_PER_MSEC, on_deadline, w);
+                r = loop_add_timer(call->service->event, &w->deadline, timeout_usec, on_deadline, w);
         if (r < 0) {
                 free(w->api_sock);
                 free(w);

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* The connection to the bus on the event loop, in place of sd_bus_attach_event(). That one
+ * processes a message a turn, with a wait of epoll's between any two: slower than a user can send.
+ * This one takes a gulp of messages a turn (loop.h). */
+
+#include <systemd/sd-bus.h>
+#include <systemd/sd-event.h>
+
+typedef struct BusPump BusPump;
+
+/* bus must not be attached. When the connection cannot go on the loop ends with 1. */
+int bus_pump_new(sd_event *event, sd_bus *bus, BusPump **ret);
+void bus_pump_free(BusPump *pump);
