@@ -213,7 +213,7 @@ void call_end(Call *call) {
         }
         vmm_request_cancel(call->vmm);
         process_unref(call->process);
-        sd_event_source_disable_unref(call->socket_appears);
+        dir_watch_free(call->socket_appears);
         sd_event_source_disable_unref(call->socket_retry);
         free(call->socket_name);
         if (call->resuming)

@@ -46,14 +46,14 @@ typedef struct Call {
         uint64_t socket_deadline; /* CLOCK_MONOTONIC, 0: not set yet */
         unsigned socket_looks;
         bool socket_hurried;
-        sd_event_source *socket_appears, *socket_retry;
+        DirWatch *socket_appears;
+        sd_event_source *socket_retry;
         char *socket_name; /* the part of its path that has to appear */
         ino_t socket_directory;
         VmmRequest *vmm;
         Process *process; /* what was asked about: it may have ended meanwhile */
         bool process_proven;
         bool waits_for_reaper;
-        bool scanned;
         LIST_ENTRY(Call) in_bucket;
         TAILQ_ENTRY(Call) in_peer, in_polkit_queue, in_resumed;
 } Call;

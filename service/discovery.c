@@ -10,19 +10,19 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/inotify.h>
-#include <time.h>
 
 #include "cleanup.h"
 #include "discovery.h"
 #include "events.h"
 #include "log.h"
+#include "loop.h"
 #include "scan.h"
 #include "target.h"
 #include "validate.h"
 #include "worker.h"
 
-#define SCAN_PATIENCE_USEC (2500 * USEC_PER_MSEC)
+#define ANSWER_PATIENCE_USEC (200 * USEC_PER_MSEC) /* after the last answer */
+#define SCAN_PATIENCE_USEC USEC_PER_SEC            /* in all */
 #define LOOKS_PER_TURN 16
 #define CANDIDATES_MAX 64
 #define LATER_USEC (250 * USEC_PER_MSEC)
@@ -33,17 +33,21 @@ typedef struct ScanWaiter {
         STAILQ_ENTRY(ScanWaiter) in_scan;
 } ScanWaiter;
 
+STAILQ_HEAD(ScanWaiters, ScanWaiter);
+
 typedef struct Scan {
         Job job; /* first */
         Service *service;
         ScanPlan plan;
         ScanResult result;
+        Failure failure;
         uid_t uid;
-        bool running; /* with the worker, or still being looked at */
+        bool with_worker, looking; /* neither: the answers are waited for */
         size_t looked;
-        sd_event_source *look;
+        uint64_t end;
+        sd_event_source *slices;
         sd_event_source *deadline;
-        STAILQ_HEAD(, ScanWaiter) waiters;
+        struct ScanWaiters waiters, next_waiters;
         LIST_ENTRY(Scan) in_list;
 } Scan;
 
@@ -60,7 +64,8 @@ typedef struct UidDirectory {
         Service *service;
         uid_t uid;
         char *path;
-        sd_event_source *inotify, *later;
+        DirWatch *watch;
+        sd_event_source *later;
         unsigned n_candidates;
         LIST_HEAD(, Candidate) candidates;
         LIST_ENTRY(UidDirectory) in_list;
@@ -69,50 +74,107 @@ typedef struct UidDirectory {
 struct Discovery {
         LIST_HEAD(, Scan) scans;
         LIST_HEAD(, UidDirectory) directories;
-        sd_event_source *root_inotify;
+        DirWatch *root_watch;
 };
 
-/* Looks at path, and has it asked if it is a listening socket that has not been. */
-static SocketState consider(Service *s, const char *path) {
+/* Looks at path, and has it asked if it is a listening socket that has not been. What known_ask() or
+ * the look came to, where it could not be finished: a negative errno, or -EIO with f. */
+static int consider(Service *s, const char *path, SocketState *ret_state, uid_t *ret_owner,
+                    Failure *f) {
         _cleanup_target_ Target t = TARGET_NONE;
-        Failure f;
+        int r;
 
-        if (target_look(s, path, UID_NONE, &t, &f) < 0 || t.socket.refusal.kind || !t.socket.agrees)
-                return SOCKET_ABSENT;
-        if (t.socket.state == SOCKET_LISTENING)
-                known_ask(s, path, &t.socket, t.process);
-        return t.socket.state;
+        *ret_state = SOCKET_ABSENT;
+        r = target_look(s, path, UID_NONE, &t, f);
+        if (r == -FAILURE_ACCESS_DENIED) /* below no root any more */
+                return 0;
+        if (r < 0)
+                return -EIO;
+        if (t.socket.refusal.kind || !t.socket.agrees)
+                return 0;
+        *ret_state = t.socket.state;
+        *ret_owner = t.socket.owner;
+        return t.socket.state == SOCKET_LISTENING ? known_ask(s, path, &t.socket, t.process) : 0;
 }
 
 /* --- looking through the directories --- */
 
-static void scan_free(Scan *scan) {
+static void waiters_free(struct ScanWaiters *waiters) {
         ScanWaiter *w;
 
-        LIST_REMOVE(scan, in_list);
-        sd_event_source_disable_unref(scan->deadline);
-        sd_event_source_disable_unref(scan->look);
-        scan_plan_clear(&scan->plan);
-        scan_result_clear(&scan->result);
-        while ((w = STAILQ_FIRST(&scan->waiters))) {
-                STAILQ_REMOVE_HEAD(&scan->waiters, in_scan);
+        while ((w = STAILQ_FIRST(waiters))) {
+                STAILQ_REMOVE_HEAD(waiters, in_scan);
                 free(w);
         }
+}
+
+static void scan_free(Scan *scan) {
+        LIST_REMOVE(scan, in_list);
+        sd_event_source_disable_unref(scan->deadline);
+        sd_event_source_disable_unref(scan->slices);
+        scan_plan_clear(&scan->plan);
+        scan_result_clear(&scan->result);
+        waiters_free(&scan->waiters);
+        waiters_free(&scan->next_waiters);
         free(scan);
 }
 
-static void scan_finish(Scan *scan) {
-        STAILQ_HEAD(, ScanWaiter) waiters = STAILQ_HEAD_INITIALIZER(waiters);
+static void tell_waiters(struct ScanWaiters *waiters, const Scanned *scanned) {
         ScanWaiter *w;
 
-        STAILQ_CONCAT(&waiters, &scan->waiters);
-        scan_free(scan);
-        while ((w = STAILQ_FIRST(&waiters))) {
-                STAILQ_REMOVE_HEAD(&waiters, in_scan);
+        while ((w = STAILQ_FIRST(waiters))) {
+                STAILQ_REMOVE_HEAD(waiters, in_scan);
                 if (w->function)
-                        w->function(w->userdata);
+                        w->function(scanned, w->userdata);
                 free(w);
         }
+}
+
+static int scan_start(Service *s, uid_t uid, struct ScanWaiters *waiters);
+
+static void scan_finish(Scan *scan) {
+        struct ScanWaiters waiters = STAILQ_HEAD_INITIALIZER(waiters);
+        struct ScanWaiters next = STAILQ_HEAD_INITIALIZER(next);
+        ScanResult result = scan->result;
+        Service *s = scan->service;
+        Failure failure = scan->failure;
+        uid_t uid = scan->uid;
+
+        STAILQ_CONCAT(&waiters, &scan->waiters);
+        STAILQ_CONCAT(&next, &scan->next_waiters);
+        scan->result = (ScanResult){};
+        scan_free(scan);
+        if (!STAILQ_EMPTY(&next) && scan_start(s, uid, &next) < 0) {
+                Failure oom;
+
+                (void)failure_oom(&oom);
+                tell_waiters(&next, &(Scanned){.failure = &oom});
+        }
+        tell_waiters(&waiters, &(Scanned){.failure = failure.kind ? &failure : NULL,
+                                          .cuts = result.cuts,
+                                          .n_cuts = result.n_cuts});
+        scan_result_clear(&result);
+}
+
+static int on_scan_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
+        scan_finish(userdata);
+        return 0;
+}
+
+/* Everything was looked at. Waits a little for those that were asked what they are. */
+static void await_answers(Scan *scan) {
+        Service *s = scan->service;
+        uint64_t now = loop_now(), patience;
+
+        if (!known_is_asking(s, scan->uid) || now >= scan->end) {
+                scan_finish(scan);
+                return;
+        }
+        patience = MIN_OF(ANSWER_PATIENCE_USEC, scan->end - now);
+        if ((scan->deadline ? loop_set_timer(scan->deadline, patience)
+                            : loop_add_timer(s->event, &scan->deadline, patience, on_scan_deadline,
+                                             scan)) < 0)
+                scan_finish(scan);
 }
 
 static void on_answer(Service *s, KnownSocket *vmm) {
@@ -124,14 +186,9 @@ static void on_answer(Service *s, KnownSocket *vmm) {
                 events_process_appeared(s, vmm->process, vmm->owner->uid, vmm->path);
         for (scan = LIST_FIRST(&s->discovery->scans); scan; scan = next) {
                 next = LIST_NEXT(scan, in_list);
-                if (!scan->running && !known_is_asking(scan->service, scan->uid))
-                        scan_finish(scan);
+                if (!scan->with_worker && !scan->looking)
+                        await_answers(scan);
         }
-}
-
-static int on_scan_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
-        scan_finish(userdata);
-        return 0;
 }
 
 static void scan_job_run(Job *job, Netlink *nl) {
@@ -140,44 +197,83 @@ static void scan_job_run(Job *job, Netlink *nl) {
         scan_run(&scan->plan, &scan->result);
 }
 
-/* A few at a time: between them others are served. */
-static int on_look(sd_event_source *source, void *userdata) {
-        Scan *scan = userdata;
-        Service *s = scan->service;
+static void look_at_next(Scan *scan) {
+        char *path = scan->result.paths[scan->looked++], *slash = strrchr(path, '/');
+        SocketState state;
+        uid_t owner = UID_NONE;
+        Failure f;
+        int r = consider(scan->service, path, &state, &owner, &f);
 
-        for (unsigned n = 0; n < LOOKS_PER_TURN && scan->looked < scan->result.n; n++)
-                (void)consider(s, scan->result.paths[scan->looked++]);
+        if (r == -ENOBUFS) { /* its owner has too many: that concerns its owner alone */
+                *slash = '\0';
+                r = scan_add_cut(&scan->result, path, owner);
+        }
+        if (r == -EIO)
+                scan->failure = f;
+        else if (r < 0)
+                (void)failure_kernel(&scan->failure, r, NULL, "Looking at %s", path);
+}
+
+/* A few at a time: between them others are served. */
+static int on_slice(sd_event_source *source, uint64_t usec, void *userdata) {
+        Scan *scan = userdata;
+        uint64_t end = loop_now() + TURN_USEC;
+
+        for (unsigned n = 0; n < LOOKS_PER_TURN && scan->looked < scan->result.n; n++) {
+                look_at_next(scan);
+                if (loop_now() > end)
+                        break;
+        }
         if (scan->looked < scan->result.n)
-                return 0;
-        scan->look = sd_event_source_disable_unref(scan->look);
-        scan_result_clear(&scan->result);
-        scan->running = false;
-        if (!known_is_asking(s, scan->uid) ||
-            sd_event_add_time_relative(s->event, &scan->deadline, CLOCK_MONOTONIC,
-                                       SCAN_PATIENCE_USEC, 0, on_scan_deadline, scan) < 0)
-                scan_finish(scan);
+                return loop_slice_again(scan->slices);
+        scan->looking = false;
+        scan->end = loop_now() + SCAN_PATIENCE_USEC;
+        await_answers(scan);
         return 0;
 }
 
 static void scan_job_done(Job *job) {
         Scan *scan = (Scan *)job;
-        int r;
 
-        if (scan->result.cut)
-                log_message(LOG_WARNING,
-                            "More sockets below the roots than are looked at (%d, and %d in a directory)",
-                            SCAN_PATHS_MAX, SCAN_SOCKETS_MAX);
-        scan_plan_clear(&scan->plan);
-        r = sd_event_add_defer(scan->service->event, &scan->look, on_look, scan);
-        if (r >= 0)
-                r = sd_event_source_set_enabled(scan->look, SD_EVENT_ON);
-        if (r < 0)
+        scan->with_worker = false;
+        scan->looking = true;
+        if (scan->result.error < 0)
+                (void)failure_kernel(&scan->failure, scan->result.error, NULL,
+                                     "Looking through the directories of sockets");
+        if (loop_slice_again(scan->slices) < 0)
                 scan_finish(scan);
 }
 
+/* Takes the waiters over where it succeeds. */
+static int scan_start(Service *s, uid_t uid, struct ScanWaiters *waiters) {
+        Scan *scan = calloc(1, sizeof(*scan));
+
+        if (!scan)
+                return -ENOMEM;
+        if (scan_plan(s->config, &s->subuids, uid, &scan->plan) < 0 ||
+            loop_add_slices(s->event, &scan->slices, on_slice, scan) < 0) {
+                scan_plan_clear(&scan->plan);
+                free(scan);
+                return -ENOMEM;
+        }
+        scan->job = (Job){.run = scan_job_run,
+                          .done = scan_job_done}; /* at the end discovery_free() frees it */
+        scan->service = s;
+        scan->uid = uid;
+        STAILQ_INIT(&scan->waiters);
+        STAILQ_INIT(&scan->next_waiters);
+        STAILQ_CONCAT(&scan->waiters, waiters);
+        LIST_INSERT_HEAD(&s->discovery->scans, scan, in_list);
+        scan->with_worker = true;
+        worker_submit(s->file_worker, &scan->job);
+        return 0;
+}
+
 int discovery_scan(Service *s, uid_t uid, ScannedFunction function, void *userdata) {
+        struct ScanWaiters waiters = STAILQ_HEAD_INITIALIZER(waiters);
         ScanWaiter *w = calloc(1, sizeof(*w));
         Scan *scan;
+        int r = 0;
 
         if (!w)
                 return -ENOMEM;
@@ -185,23 +281,15 @@ int discovery_scan(Service *s, uid_t uid, ScannedFunction function, void *userda
         LIST_FOREACH(scan, &s->discovery->scans, in_list)
                 if (scan->uid == uid)
                         break;
-        if (!scan) {
-                scan = calloc(1, sizeof(*scan));
-                if (!scan || scan_plan(s->config, &s->subuids, uid, &scan->plan) < 0) {
-                        free(scan);
+        if (scan)
+                STAILQ_INSERT_TAIL(&scan->next_waiters, w, in_scan);
+        else {
+                STAILQ_INSERT_TAIL(&waiters, w, in_scan);
+                r = scan_start(s, uid, &waiters);
+                if (r < 0)
                         free(w);
-                        return -ENOMEM;
-                }
-                scan->job = (Job){.run = scan_job_run, .done = scan_job_done};
-                scan->service = s;
-                scan->uid = uid;
-                STAILQ_INIT(&scan->waiters);
-                LIST_INSERT_HEAD(&s->discovery->scans, scan, in_list);
-                scan->running = true;
-                worker_submit(s->file_worker, &scan->job);
         }
-        STAILQ_INSERT_TAIL(&scan->waiters, w, in_scan);
-        return 0;
+        return r;
 }
 
 /* --- watching directories for subscribers --- */
@@ -214,13 +302,20 @@ static void candidate_free(Candidate *c) {
         free(c);
 }
 
+static void look_through_later(UidDirectory *d);
+
 static int on_candidate(sd_event_source *source, uint64_t usec, void *userdata) {
         Candidate *c = userdata;
         uint64_t wait = MIN_OF(USEC_PER_MSEC << MIN_OF(c->looks, 6U), 50 * USEC_PER_MSEC);
+        SocketState state;
+        uid_t owner;
+        Failure f;
 
-        if (consider(c->directory->service, c->path) != SOCKET_NOT_LISTENING || c->looks > 24 ||
-            sd_event_source_set_time_relative(c->timer, wait) < 0 ||
-            sd_event_source_set_enabled(c->timer, SD_EVENT_ONESHOT) < 0)
+        if (consider(c->directory->service, c->path, &state, &owner, &f) < 0) {
+                look_through_later(c->directory);
+                candidate_free(c);
+        } else if (state != SOCKET_NOT_LISTENING || c->looks > 24 ||
+                   loop_set_timer(c->timer, wait) < 0)
                 candidate_free(c);
         else
                 c->looks++;
@@ -238,8 +333,7 @@ static int on_later(sd_event_source *source, uint64_t usec, void *userdata) {
 /* Too much at once: the whole directory is looked through in a moment, once. */
 static void look_through_later(UidDirectory *d) {
         if (!d->later)
-                (void)sd_event_add_time_relative(d->service->event, &d->later, CLOCK_MONOTONIC,
-                                                 LATER_USEC, 0, on_later, d);
+                (void)loop_add_timer(d->service->event, &d->later, LATER_USEC, on_later, d);
 }
 
 static void add_candidate(UidDirectory *d, const char *name) {
@@ -261,42 +355,37 @@ static void add_candidate(UidDirectory *d, const char *name) {
         c->path = TAKE_PTR(path);
         LIST_INSERT_HEAD(&d->candidates, c, in_directory);
         d->n_candidates++;
-        if (sd_event_add_time_relative(d->service->event, &c->timer, CLOCK_MONOTONIC, 0,
-                                       USEC_PER_MSEC, on_candidate, c) < 0)
+        if (loop_add_timer(d->service->event, &c->timer, 0, on_candidate, c) < 0 ||
+            sd_event_source_set_priority(c->timer, PRIORITY_TURNS) < 0) /* one's own files */
                 candidate_free(c);
 }
 
-static int on_directory(sd_event_source *source, const struct inotify_event *event, void *userdata) {
+static void on_directory(const char *name, void *userdata) {
         UidDirectory *d = userdata;
 
-        if (event->mask & IN_Q_OVERFLOW)
+        if (name)
+                add_candidate(d, name);
+        else
                 look_through_later(d);
-        else if (event->mask & IN_IGNORED) /* removed; on_root() sees it come back */
-                d->inotify = sd_event_source_disable_unref(d->inotify);
-        else if (event->len > 0)
-                add_candidate(d, event->name);
-        return 0;
 }
 
 static void directory_arm(UidDirectory *d) {
         _cleanup_close_ int root = -1, fd = -1;
         char name[16];
 
-        if (d->inotify)
+        if (d->watch)
                 return;
         root = open(d->service->config->runtime_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
         (void)snprintf(name, sizeof(name), "%u", d->uid);
         fd = root < 0 ? -1 : kernel.open_beneath(root, name);
-        if (fd < 0 ||
-            sd_event_add_inotify_fd(d->service->event, &d->inotify, fd,
-                                    IN_CREATE | IN_MOVED_TO | IN_ONLYDIR, on_directory, d) < 0)
-                d->inotify = NULL;
+        if (fd >= 0)
+                (void)dir_watch_new(d->service->dirs, fd, on_directory, d, &d->watch);
 }
 
 static void directory_free(UidDirectory *d) {
         while (!LIST_EMPTY(&d->candidates))
                 candidate_free(LIST_FIRST(&d->candidates));
-        sd_event_source_disable_unref(d->inotify);
+        dir_watch_free(d->watch);
         sd_event_source_disable_unref(d->later);
         LIST_REMOVE(d, in_list);
         free(d->path);
@@ -326,26 +415,34 @@ static void directory_watch(Service *s, uid_t uid) {
         directory_arm(d);
 }
 
-static int on_root(sd_event_source *source, const struct inotify_event *event, void *userdata) {
+static void on_root(const char *name, void *userdata) {
         Service *s = userdata;
         UidDirectory *d;
         uint64_t uid;
 
-        if (event->mask & IN_Q_OVERFLOW) {
+        if (!name) {
                 discovery_follow_subscribers(s);
                 (void)discovery_scan(s, UID_NONE, NULL, NULL);
-                return 0;
+                return;
         }
-        if (event->len == 0 || !number_parse(event->name, INT32_MAX, &uid) ||
+        if (!number_parse(name, INT32_MAX, &uid) ||
             !events_has_subscriber(s, subuid_owner(&s->subuids, (uid_t)uid)))
-                return 0;
+                return;
         LIST_FOREACH(d, &s->discovery->directories, in_list)
-                if (d->uid == uid)
-                        d->inotify = sd_event_source_disable_unref(d->inotify);
+                if (d->uid == uid) /* that was another directory of this name */
+                        d->watch = dir_watch_free(d->watch);
         directory_watch(s, (uid_t)uid);
         /* what was put there before the watch was */
         (void)discovery_scan(s, subuid_owner(&s->subuids, (uid_t)uid), NULL, NULL);
-        return 0;
+}
+
+static int watch_root(Service *s) {
+        _cleanup_close_ int fd = -1;
+
+        if (s->discovery->root_watch)
+                return 0;
+        fd = open(s->config->runtime_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        return fd < 0 ? -errno : dir_watch_new(s->dirs, fd, on_root, s, &s->discovery->root_watch);
 }
 
 static void watch_all(Service *s) {
@@ -361,7 +458,8 @@ static void watch_all(Service *s) {
 }
 
 void discovery_reload(Service *s) {
-        s->discovery->root_inotify = sd_event_source_disable_unref(s->discovery->root_inotify);
+        known_roots_changed(s);
+        s->discovery->root_watch = dir_watch_free(s->discovery->root_watch);
         while (!LIST_EMPTY(&s->discovery->directories))
                 directory_free(LIST_FIRST(&s->discovery->directories));
         discovery_follow_subscribers(s);
@@ -381,12 +479,10 @@ void discovery_follow_subscribers(Service *s) {
         for (Peer *p = peer_next(s, NULL); p; p = peer_next(s, p))
                 any = any || p->subscribed;
         if (!any) {
-                s->discovery->root_inotify = sd_event_source_disable_unref(s->discovery->root_inotify);
+                s->discovery->root_watch = dir_watch_free(s->discovery->root_watch);
                 return;
         }
-        if (!s->discovery->root_inotify &&
-            sd_event_add_inotify(s->event, &s->discovery->root_inotify, s->config->runtime_dir,
-                                 IN_CREATE | IN_MOVED_TO | IN_ONLYDIR, on_root, s) < 0)
+        if (watch_root(s) < 0)
                 log_message(LOG_WARNING, "%s cannot be watched; VMMs that start are not announced",
                             s->config->runtime_dir);
         for (Peer *p = peer_next(s, NULL); p; p = peer_next(s, p)) {
@@ -399,19 +495,16 @@ void discovery_follow_subscribers(Service *s) {
         }
 }
 
-static int send_known(KnownSocket *k, void *userdata) {
+static int send_known(KnownSocket *k, bool answered, void *userdata) {
         Peer *peer = userdata;
-        const char *path;
 
-        /* a process that answers on two sockets is announced by the one it is listed under */
-        if (events_may_see(peer, k->owner->uid) && known_vmm_path(k->process, &path) &&
-            strcmp(path, k->path) == 0)
+        if (answered && events_may_see(peer, k->owner->uid))
                 events_send_appeared(peer, k->process, k->owner->uid, k->path);
         return 0;
 }
 
 void discovery_send_snapshot(Peer *peer) {
-        (void)known_vmms_for_each(peer->service, UID_NONE, send_known, peer);
+        (void)known_for_each_process(peer->service, UID_NONE, send_known, peer);
 }
 
 int discovery_new(Service *s) {
@@ -422,7 +515,7 @@ int discovery_new(Service *s) {
 void discovery_free(Service *s) {
         if (!s->discovery)
                 return;
-        sd_event_source_disable_unref(s->discovery->root_inotify);
+        dir_watch_free(s->discovery->root_watch);
         while (!LIST_EMPTY(&s->discovery->directories))
                 directory_free(LIST_FIRST(&s->discovery->directories));
         while (!LIST_EMPTY(&s->discovery->scans))

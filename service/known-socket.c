@@ -18,9 +18,11 @@
 #define ASKS_PER_OWNER 4
 #define ASK_TRIES 5
 #define ASK_AGAIN_USEC (200 * USEC_PER_MSEC)
+#define SILENCE_USEC (10 * USEC_PER_SEC) /* until one that did not answer is asked again */
 
 struct KnownSockets {
         KnownAnswerFunction on_answer;
+        unsigned long round; /* of known_for_each_process() */
         LIST_HEAD(, KnownSocket) buckets[BUCKETS];
 };
 
@@ -58,20 +60,24 @@ static KnownSocket *known_find(Service *s, dev_t device, ino_t inode) {
         return NULL;
 }
 
-static KnownSocket *known_get(Service *s, const char *path, const ApiSocket *socket,
-                              Process *process) {
+static int known_get(Service *s, const char *path, const ApiSocket *socket, Process *process,
+                     KnownSocket **ret) {
         KnownSocket *k = known_find(s, socket->device, socket->inode);
         User *owner;
 
-        if (k && k->process == process)
-                return k;
+        if (k && k->process == process) {
+                *ret = k;
+                return 0;
+        }
         if (k)
                 known_free(k); /* another process has called listen on it */
-        if (socket->owner == UID_NONE || user_get(s, socket->owner, &owner) < 0)
-                return NULL;
-        if (owner->known_sockets >= s->config->max_waits_per_user || !(k = calloc(1, sizeof(*k)))) {
+        if (user_get(s, socket->owner, &owner) < 0)
+                return -ENOMEM;
+        if (owner->known_sockets >= KNOWN_PER_OWNER || !(k = calloc(1, sizeof(*k)))) {
+                int r = owner->known_sockets >= KNOWN_PER_OWNER ? -ENOBUFS : -ENOMEM;
+
                 user_unref(owner);
-                return NULL;
+                return r;
         }
         *k = (KnownSocket){.service = s,
                            .path = strdup(path),
@@ -84,14 +90,19 @@ static KnownSocket *known_get(Service *s, const char *path, const ApiSocket *soc
         LIST_INSERT_HEAD(&s->known->buckets[k->inode % BUCKETS], k, in_bucket);
         LIST_INSERT_HEAD(&process->sockets, k, in_process);
         if (!k->path || k->fd < 0) {
+                int r = k->path ? -EMFILE : -ENOMEM;
+
                 known_free(k);
-                return NULL;
+                return r;
         }
-        return k;
+        *ret = k;
+        return 0;
 }
 
 void known_remember(Service *s, const char *path, const ApiSocket *socket, Process *process) {
-        (void)known_get(s, path, socket, process);
+        KnownSocket *k;
+
+        (void)known_get(s, path, socket, process, &k); /* what is forgotten is found again */
 }
 
 Process *known_recall(Service *s, dev_t device, ino_t inode) {
@@ -123,29 +134,65 @@ void known_process_gone(Process *process) {
                 s->known->on_answer(s, NULL);
 }
 
-void known_owners_changed(Service *s) {
+static void forget_if(Service *s, bool (*is_to_go)(const KnownSocket *k)) {
         for (unsigned i = 0; i < BUCKETS; i++) {
                 KnownSocket *k, *next;
 
                 for (k = LIST_FIRST(&s->known->buckets[i]); k; k = next) {
                         next = LIST_NEXT(k, in_bucket);
-                        if (subuid_owner(&s->subuids, k->process->uid) != k->owner->uid)
+                        if (is_to_go(k))
                                 known_free(k);
                 }
         }
 }
 
-int known_vmms_for_each(Service *s, uid_t uid, KnownFunction function, void *userdata) {
+static bool has_another_owner(const KnownSocket *k) {
+        return subuid_owner(&k->service->subuids, k->process->uid) != k->owner->uid;
+}
+
+void known_owners_changed(Service *s) {
+        forget_if(s, has_another_owner);
+}
+
+static bool is_below_no_root(const KnownSocket *k) {
+        return !socket_path_has_root(k->service->config, k->path);
+}
+
+void known_roots_changed(Service *s) {
+        forget_if(s, is_below_no_root);
+}
+
+/* The socket that a process is listed under, or NULL. */
+static KnownSocket *listed_under(const Process *process) {
+        KnownSocket *k, *best = NULL;
+
+        LIST_FOREACH(k, &process->sockets, in_process) {
+                if (k->asked == ASK_ANSWERED)
+                        return k;
+                if (k->asked != ASK_OTHER && k->asked != ASK_NOT_YET &&
+                    (!best || strcmp(k->path, best->path) < 0))
+                        best = k;
+        }
+        return best;
+}
+
+int known_for_each_process(Service *s, uid_t uid, KnownFunction function, void *userdata) {
+        unsigned long round = ++s->known->round;
+
         for (unsigned i = 0; i < BUCKETS; i++) {
-                KnownSocket *k;
+                KnownSocket *k, *best;
 
                 LIST_FOREACH(k, &s->known->buckets[i], in_bucket) {
                         int r;
 
-                        if (k->asked != ASK_ANSWERED || (uid != UID_NONE && k->owner->uid != uid) ||
+                        if (k->process->listed_in == round) /* once, however many sockets it has */
+                                continue;
+                        k->process->listed_in = round;
+                        best = listed_under(k->process);
+                        if (!best || (uid != UID_NONE && best->owner->uid != uid) ||
                             k->process->exited || process_is_gone(k->process->pidfd))
                                 continue;
-                        r = function(k, userdata);
+                        r = function(best, best->asked == ASK_ANSWERED, userdata);
                         if (r < 0)
                                 return r;
                 }
@@ -157,11 +204,19 @@ static int on_again(sd_event_source *source, uint64_t usec, void *userdata) {
         KnownSocket *k = userdata;
 
         k->again = sd_event_source_disable_unref(k->again);
+        if (k->asked == ASK_RUNNING) /* between two tries */
+                k->owner->asks_running--;
         k->asked = ASK_QUEUED;
-        k->owner->asks_running--;
         TAILQ_INSERT_TAIL(&k->owner->ask_queue, k, in_ask_queue);
         ask_next(k->service, k->owner);
         return 0;
+}
+
+static void be_silent(KnownSocket *k) {
+        k->asked = ASK_SILENT;
+        k->had_its_chance = true;
+        k->tries = 0;
+        (void)loop_add_timer(k->service->event, &k->again, SILENCE_USEC, on_again, k);
 }
 
 static void on_described(const VmmAnswer *answer, void *userdata) {
@@ -178,8 +233,11 @@ static void on_described(const VmmAnswer *answer, void *userdata) {
         if (answer->kind == VMM_DONE || answer->api_server) {
                 is_new = !known_vmm_path(k->process, &other) && !k->process->exited;
                 k->asked = ASK_ANSWERED;
-        } else
-                k->asked = ASK_SILENT;
+        } else if (answer->is_other)
+                k->asked = ASK_OTHER;
+        else
+                be_silent(k);
+        k->had_its_chance = true;
         ask_next(s, k->owner);
         s->known->on_answer(s, is_new ? k : NULL);
 }
@@ -191,22 +249,25 @@ static void ask_next(Service *s, User *owner) {
                 if (!k)
                         return;
                 TAILQ_REMOVE(&owner->ask_queue, k, in_ask_queue);
-                k->asked = ASK_SILENT;
-                if (vmm_describe(s->http, k->fd, k->process, on_described, k, &k->request) < 0)
+                if (vmm_describe(s->http, k->fd, k->process, on_described, k, &k->request) < 0) {
+                        be_silent(k);
                         continue;
+                }
                 k->asked = ASK_RUNNING;
                 owner->asks_running++;
         }
 }
 
-void known_ask(Service *s, const char *path, const ApiSocket *socket, Process *process) {
-        KnownSocket *k = known_get(s, path, socket, process);
+int known_ask(Service *s, const char *path, const ApiSocket *socket, Process *process) {
+        KnownSocket *k;
+        int r = known_get(s, path, socket, process, &k);
 
-        if (!k || k->asked != ASK_NOT_YET)
-                return;
+        if (r < 0 || k->asked != ASK_NOT_YET)
+                return r;
         k->asked = ASK_QUEUED;
         TAILQ_INSERT_TAIL(&k->owner->ask_queue, k, in_ask_queue);
         ask_next(s, k->owner);
+        return 0;
 }
 
 bool known_is_asking(Service *s, uid_t uid) {
@@ -215,7 +276,7 @@ bool known_is_asking(Service *s, uid_t uid) {
 
                 LIST_FOREACH(k, &s->known->buckets[i], in_bucket)
                         if ((k->asked == ASK_QUEUED || k->asked == ASK_RUNNING) &&
-                            (uid == UID_NONE || k->owner->uid == uid))
+                            !k->had_its_chance && (uid == UID_NONE || k->owner->uid == uid))
                                 return true;
         }
         return false;

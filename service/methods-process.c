@@ -119,21 +119,10 @@ int method_resolve_pid(sd_bus_message *m, void *userdata, sd_bus_error *error) {
 
 /* --- ListProcesses --- */
 
-static void on_scanned(void *userdata) {
-        Call *call = userdata;
-
-        call->with_worker = false;
-        call->scanned = true;
-        call_resume(call);
-}
-
-static int append_process(KnownSocket *k, void *userdata) {
+static int append_process(KnownSocket *k, bool answered, void *userdata) {
         sd_bus_message *reply = userdata;
-        const char *path;
         int r;
 
-        if (!known_vmm_path(k->process, &path) || strcmp(path, k->path) != 0)
-                return 0; /* listed under another socket */
         r = sd_bus_message_open_container(reply, 'r', "uusa{sv}");
         if (r >= 0)
                 r = sd_bus_message_append(reply, "uus", (uint32_t)k->process->pid, k->owner->uid,
@@ -142,16 +131,47 @@ static int append_process(KnownSocket *k, void *userdata) {
                 r = sd_bus_message_open_container(reply, 'a', "{sv}");
         if (r >= 0 && k->process->pidfd_inode != 0)
                 r = sd_bus_message_append(reply, "{sv}", "pidfd-inode", "t", k->process->pidfd_inode);
+        if (r >= 0 && !answered)
+                r = sd_bus_message_append(reply, "{sv}", "state", "s", "unknown");
         if (r >= 0)
                 r = sd_bus_message_close_container(reply);
         return r < 0 ? r : sd_bus_message_close_container(reply);
 }
 
+/* No process, but that there is more than is listed. */
+static int append_cut(sd_bus_message *reply, const ScanCut *cut) {
+        return sd_bus_message_append(reply, "(uusa{sv})", 0U, cut->owner, cut->path, 1, "cut", "b",
+                                     1);
+}
+
+static void on_scanned(const Scanned *scanned, void *userdata) {
+        _cleanup_message_ sd_bus_message *reply = NULL;
+        Call *call = userdata;
+        uid_t uid = call_is_root(call) ? UID_NONE : call->user->uid;
+        int r;
+
+        call->with_worker = false;
+        if (scanned->failure) {
+                call_finish_failed(call, scanned->failure);
+                return;
+        }
+        r = sd_bus_message_new_method_return(call->message, &reply);
+        if (r >= 0)
+                r = sd_bus_message_open_container(reply, 'a', "(uusa{sv})");
+        if (r >= 0)
+                r = known_for_each_process(call->service, uid, append_process, reply);
+        for (size_t i = 0; r >= 0 && i < scanned->n_cuts; i++)
+                if (uid == UID_NONE || scanned->cuts[i].owner == uid)
+                        r = append_cut(reply, &scanned->cuts[i]);
+        if (r >= 0)
+                r = sd_bus_message_close_container(reply);
+        (void)call_reply_message(call, r, reply);
+        call_end(call);
+}
+
 int method_list_processes(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         _cleanup_(call_leave) Call *call = NULL;
-        _cleanup_message_ sd_bus_message *reply = NULL;
         Service *s = userdata;
-        uid_t uid;
         Failure f;
         int r;
 
@@ -161,21 +181,10 @@ int method_list_processes(sd_bus_message *m, void *userdata, sd_bus_error *error
         r = call_authorize(call, ACTION_INSPECT, &(Details){.never_prompt = true}, error);
         if (r != 0)
                 return r;
-        uid = call_is_root(call) ? UID_NONE : call->user->uid;
-        if (!call->scanned) {
-                if (discovery_scan(s, uid, on_scanned, call) < 0)
-                        return failure_oom(&f), call_fail(call, error, &f);
-                call->with_worker = true;
-                return call_park(call);
-        }
-        r = sd_bus_message_new_method_return(m, &reply);
-        if (r >= 0)
-                r = sd_bus_message_open_container(reply, 'a', "(uusa{sv})");
-        if (r >= 0)
-                r = known_vmms_for_each(s, uid, append_process, reply);
-        if (r >= 0)
-                r = sd_bus_message_close_container(reply);
-        return call_reply_message(call, r, reply);
+        if (discovery_scan(s, call_is_root(call) ? UID_NONE : call->user->uid, on_scanned, call) < 0)
+                return failure_oom(&f), call_fail(call, error, &f);
+        call->with_worker = true;
+        return call_park(call);
 }
 
 /* --- WaitForExit, WatchExit, CancelWait --- */

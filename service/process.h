@@ -52,6 +52,7 @@ struct Process {
         bool exited;
         ProcessExit exit;
         sd_event_source *exit_source, *reap_deadline;
+        unsigned long listed_in; /* known-socket.c: the round that it was last listed in */
         LIST_HEAD(, Watch) watches;
         LIST_HEAD(, KnownSocket) sockets;
         LIST_ENTRY(Process) in_bucket;

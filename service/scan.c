@@ -22,50 +22,100 @@ typedef struct Walk {
         size_t allocated, in_directory;
 } Walk;
 
-typedef void (*EntryFunction)(Walk *w, int directory, const char *path, const char *name);
+/* A directory under way. */
+typedef struct Here {
+        int fd;
+        const char *path;
+        uid_t owner;
+} Here;
 
-static bool is_wanted(const Walk *w, uid_t uid) {
+typedef void (*EntryFunction)(Walk *w, const Here *here, const struct dirent *entry);
+
+static uid_t owner_of(const Walk *w, uid_t uid) {
         SubuidMap map = {.ranges = w->plan->ranges, .n_ranges = w->plan->n_ranges};
 
-        return w->plan->uid == UID_NONE || subuid_owner(&map, uid) == w->plan->uid;
+        return subuid_owner(&map, uid);
 }
 
-static void for_each(Walk *w, int directory, const char *path, EntryFunction function) {
-        int fd = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+static bool is_wanted(const Walk *w, uid_t uid) {
+        return w->plan->uid == UID_NONE || owner_of(w, uid) == w->plan->uid;
+}
+
+int scan_add_cut(ScanResult *result, const char *directory, uid_t owner) {
+        ScanCut *cuts;
+
+        if (result->n_cuts > 0 && strcmp(result->cuts[result->n_cuts - 1].path, directory) == 0)
+                return 0;
+        cuts = reallocarray(result->cuts, result->n_cuts + 1, sizeof(ScanCut));
+        if (!cuts)
+                return -ENOMEM;
+        result->cuts = cuts;
+        cuts[result->n_cuts] = (ScanCut){.path = strdup(directory), .owner = owner};
+        if (!cuts[result->n_cuts].path)
+                return -ENOMEM;
+        result->n_cuts++;
+        return 0;
+}
+
+static void cut(Walk *w, const Here *here) {
+        if (scan_add_cut(w->result, here->path, here->owner) < 0)
+                w->result->error = -ENOMEM;
+}
+
+/* Something could not be looked at. What nobody reaches by its path, because it is not there, no
+ * directory, or behind a mount or a link, is not missing from the result. */
+static void failed(Walk *w, const Here *here, int error) {
+        if (error == -EMFILE || error == -ENFILE || error == -ENOMEM)
+                w->result->error = error;
+        else if (error != -ENOENT && error != -ENOTDIR && error != -ELOOP && error != -EXDEV)
+                cut(w, here);
+}
+
+static void for_each(Walk *w, const Here *here, EntryFunction function) {
+        int fd = openat(here->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
         DIR *stream = fd >= 0 ? fdopendir(fd) : NULL;
         struct dirent *entry;
 
         if (!stream) {
+                failed(w, here, -errno);
                 (void)close_fd(fd);
                 return;
         }
-        for (unsigned n = 0; n < ENTRIES_MAX && (entry = readdir(stream)); n++)
-                if (entry->d_name[0] != '.' || (entry->d_name[1] && strcmp(entry->d_name, "..") != 0))
-                        function(w, directory, path, entry->d_name);
+        for (unsigned n = 0; (errno = 0, entry = readdir(stream)); n++) {
+                if (n == ENTRIES_MAX) {
+                        cut(w, here);
+                        break;
+                }
+                if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+                        function(w, here, entry);
+        }
+        if (!entry && errno != 0)
+                failed(w, here, -errno);
         (void)closedir(stream);
 }
 
-static void add_socket(Walk *w, int directory, const char *path, const char *name) {
+static void add_path(Walk *w, const Here *here, const char *name) {
         _cleanup_free_ char *full = NULL;
-        struct stat st;
 
-        if (fstatat(directory, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISSOCK(st.st_mode) ||
-            !is_wanted(w, st.st_uid) || asprintf(&full, "%s/%s", path, name) < 0) {
+        if (asprintf(&full, "%s/%s", here->path, name) < 0) {
                 full = NULL;
+                w->result->error = -ENOMEM;
                 return;
         }
-        if (!path_valid(full))
+        if (!path_valid(full)) /* a path that no caller may name */
                 return;
         if (w->result->n >= SCAN_PATHS_MAX || w->in_directory >= SCAN_SOCKETS_MAX) {
-                w->result->cut = true;
+                cut(w, here);
                 return;
         }
         if (w->result->n == w->allocated) {
                 size_t more = w->allocated ? 2 * w->allocated : 64;
                 char **paths = reallocarray(w->result->paths, more, sizeof(char *));
 
-                if (!paths)
+                if (!paths) {
+                        w->result->error = -ENOMEM;
                         return;
+                }
                 w->result->paths = paths;
                 w->allocated = more;
         }
@@ -73,50 +123,72 @@ static void add_socket(Walk *w, int directory, const char *path, const char *nam
         w->in_directory++;
 }
 
-/* Opens name below directory and walks it. */
-static void descend(Walk *w, int directory, const char *path, const char *name,
-                    EntryFunction function) {
-        _cleanup_close_ int fd = kernel.open_beneath(directory, name);
+/* Not stat(2), which would ask a file system that a user has mounted there. */
+static void visit_file(Walk *w, const Here *here, const struct dirent *entry) {
+        _cleanup_close_ int fd = -1;
+        struct stat st;
+
+        if (entry->d_type != DT_SOCK && entry->d_type != DT_UNKNOWN)
+                return;
+        fd = kernel.open_beneath(here->fd, entry->d_name);
+        if (fd < 0)
+                failed(w, here, fd);
+        else if (fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode) && is_wanted(w, st.st_uid))
+                add_path(w, here, entry->d_name);
+}
+
+/* Opens name below here and walks it. */
+static void descend(Walk *w, const Here *here, const char *name, EntryFunction function) {
+        _cleanup_close_ int fd = kernel.open_beneath(here->fd, name);
         _cleanup_free_ char *full = NULL;
         struct stat st;
 
-        if (fd < 0 || fstat(fd, &st) < 0 || !S_ISDIR(st.st_mode))
+        if (fd < 0) {
+                failed(w, here, fd);
                 return;
-        if (asprintf(&full, "%s/%s", path, name) < 0) {
+        }
+        if (fstat(fd, &st) < 0 || !S_ISDIR(st.st_mode))
+                return;
+        if (asprintf(&full, "%s/%s", here->path, name) < 0) {
                 full = NULL;
+                w->result->error = -ENOMEM;
                 return;
         }
         w->in_directory = 0;
-        for_each(w, fd, full, function);
+        for_each(w, &(Here){.fd = fd, .path = full, .owner = owner_of(w, st.st_uid)}, function);
 }
 
-static void visit_uid(Walk *w, int directory, const char *path, const char *name) {
+static void visit_uid(Walk *w, const Here *here, const struct dirent *entry) {
         uint64_t uid;
 
-        if (number_parse(name, INT32_MAX, &uid) && is_wanted(w, (uid_t)uid))
-                descend(w, directory, path, name, add_socket);
+        if (number_parse(entry->d_name, INT32_MAX, &uid) && is_wanted(w, (uid_t)uid))
+                descend(w, here, entry->d_name, visit_file);
 }
 
 /* The jailer's layout: ROOT/EXEC/ID/root/run/SOCKET (src/jailer/src/env.rs). */
-static void visit_jail(Walk *w, int directory, const char *path, const char *name) {
+static void visit_jail(Walk *w, const Here *here, const struct dirent *entry) {
         _cleanup_free_ char *run = NULL;
 
-        if (asprintf(&run, "%s/root/run", name) < 0) {
+        if (asprintf(&run, "%s/root/run", entry->d_name) < 0) {
                 run = NULL;
+                w->result->error = -ENOMEM;
                 return;
         }
-        descend(w, directory, path, run, add_socket);
+        descend(w, here, run, visit_file);
 }
 
-static void visit_exec(Walk *w, int directory, const char *path, const char *name) {
-        descend(w, directory, path, name, visit_jail);
+static void visit_exec(Walk *w, const Here *here, const struct dirent *entry) {
+        descend(w, here, entry->d_name, visit_jail);
 }
 
 static void walk_root(Walk *w, const char *root, EntryFunction function) {
         _cleanup_close_ int fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        Here here = {.fd = fd, .path = root, .owner = 0};
 
         if (fd >= 0)
-                for_each(w, fd, root, function);
+                for_each(w, &here, function);
+        else
+                failed(w, &here, -errno);
 }
 
 static int by_name(const void *a, const void *b) {
@@ -138,6 +210,9 @@ void scan_result_clear(ScanResult *result) {
         for (size_t i = 0; i < result->n; i++)
                 free(result->paths[i]);
         free(result->paths);
+        for (size_t i = 0; i < result->n_cuts; i++)
+                free(result->cuts[i].path);
+        free(result->cuts);
         *result = (ScanResult){};
 }
 

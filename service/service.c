@@ -161,6 +161,8 @@ int service_new(sd_event *event, const char *config_file, Service **ret, char **
         if (r >= 0)
                 r = call_table_new(s, interface_handler);
         if (r >= 0)
+                r = dir_watcher_new(event, &s->dirs);
+        if (r >= 0)
                 r = discovery_new(s);
         if (r >= 0)
                 r = worker_new(event, "link-writer", &s->link_worker);
@@ -207,6 +209,7 @@ void service_free(Service *s) {
         shutdown_free_all(s);
         call_table_free(s);
         discovery_free(s);
+        dir_watcher_free(s->dirs);
         peer_table_free(s);
         tap_reaper_free(s->reaper);
         link_table_free(s->links);

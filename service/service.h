@@ -8,6 +8,7 @@
 
 #include "bus-pump.h"
 #include "config.h"
+#include "dir-watch.h"
 #include "http.h"
 #include "kernel.h"
 #include "link-table.h"
@@ -36,6 +37,7 @@ typedef struct Service {
         bool subuids_read;   /* until then nobody is served: whose is it could not be told */
         Worker *link_worker; /* writes links */
         Worker *file_worker; /* reads what may wait for NSS */
+        DirWatcher *dirs;
         TapReaper *reaper;
         LinkTable *links;
         ProcessTable *processes;

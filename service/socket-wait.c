@@ -8,25 +8,18 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/inotify.h>
 #include <sys/stat.h>
 #include <time.h>
 
+#include "loop.h"
 #include "socket-wait.h"
 
 #define GAP_USEC USEC_PER_SEC
 #define PAUSE_MAX_USEC (50 * USEC_PER_MSEC)
 #define PROMPT_LOOKS 16U
 
-static uint64_t now_usec(Service *s) {
-        uint64_t now = 0;
-
-        (void)sd_event_now(s->event, CLOCK_MONOTONIC, &now);
-        return now;
-}
-
 void call_stop_waiting_for_socket(Call *call) {
-        call->socket_appears = sd_event_source_disable_unref(call->socket_appears);
+        call->socket_appears = dir_watch_free(call->socket_appears);
         call->socket_retry = sd_event_source_disable_unref(call->socket_retry);
         free(TAKE_PTR(call->socket_name));
 }
@@ -42,23 +35,21 @@ static int on_retry(sd_event_source *source, uint64_t usec, void *userdata) {
 
 static int look_again_after(Call *call, uint64_t usec) {
         if (call->socket_retry)
-                return sd_event_source_set_time_relative(call->socket_retry, usec);
-        return sd_event_add_time_relative(call->service->event, &call->socket_retry,
-                                          CLOCK_MONOTONIC, usec, USEC_PER_MSEC, on_retry, call);
+                return loop_set_timer(call->socket_retry, usec);
+        return loop_add_timer(call->service->event, &call->socket_retry, usec, on_retry, call);
 }
 
-static int on_directory(sd_event_source *source, const struct inotify_event *event, void *userdata) {
+static void on_directory(const char *name, void *userdata) {
         Call *call = userdata;
 
-        if (event->len > 0 && strcmp(event->name, call->socket_name) != 0)
-                return 0;
+        if (name && strcmp(name, call->socket_name) != 0)
+                return;
         if (call->socket_looks < PROMPT_LOOKS)
                 (void)look_again_after(call, 0);
         else if (!call->socket_hurried) { /* once: or a stream of events would put the look off for ever */
                 call->socket_hurried = true;
                 (void)look_again_after(call, PAUSE_MAX_USEC);
         }
-        return 0;
 }
 
 /* Watches the directory in which the next part of path has to appear; 1 if that is a new watch, so
@@ -77,10 +68,8 @@ static int watch_directory(Call *call, const char *path, Failure *f) {
         if (call->socket_appears && call->socket_directory == st.st_ino &&
             strcmp(call->socket_name, name) == 0)
                 return 0;
-        call->socket_appears = sd_event_source_disable_unref(call->socket_appears);
-        r = sd_event_add_inotify_fd(call->service->event, &call->socket_appears, fd,
-                                    IN_CREATE | IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF,
-                                    on_directory, call);
+        call->socket_appears = dir_watch_free(call->socket_appears);
+        r = dir_watch_new(call->service->dirs, fd, on_directory, call, &call->socket_appears);
         if (r < 0)
                 return failure_kernel(f, r, NULL, "Watching the directory of %s", path);
         free(call->socket_name);
@@ -91,7 +80,7 @@ static int watch_directory(Call *call, const char *path, Failure *f) {
 
 int call_wait_for_socket(Call *call, const char *path, const char *label, const Target *t,
                          uint64_t timeout_usec, sd_bus_error *error) {
-        uint64_t now = now_usec(call->service), pause;
+        uint64_t now = loop_now(), pause;
         Failure f;
         int r;
 

@@ -63,6 +63,13 @@ static int place_of(const Config *c, const char *path, Place *ret, Failure *f) {
                            path, c->runtime_dir);
 }
 
+bool socket_path_has_root(const Config *config, const char *path) {
+        Place place;
+        Failure f;
+
+        return place_of(config, path, &place, &f) >= 0;
+}
+
 static int open_root(const char *root) {
         int fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
 

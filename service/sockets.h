@@ -50,6 +50,9 @@ int socket_look(const Config *config, const Features *features, const SubuidMap 
                 const char *path, uid_t for_uid, ApiSocket *ret, Failure *f);
 void socket_clear(ApiSocket *socket);
 
+/* Whether path is below one of the roots. */
+bool socket_path_has_root(const Config *config, const char *path);
+
 /* One more uid that has to be the owner's. */
 void socket_agree(ApiSocket *socket, const SubuidMap *subuids, uid_t uid);
 

@@ -77,6 +77,7 @@ static void read_answer(const VmmRequest *r, const HttpAnswer *http, VmmAnswer *
                 ret->state = state_of(state);
                 if (r->describes && (!state || !string_in(object, "id")))
                         set_text(ret, VMM_UNREACHABLE, "its answer describes no microVM");
+                ret->is_other = ret->kind != VMM_DONE;
         } else if (fault) {
                 set_text(ret, VMM_REFUSED, fault);
                 ret->queue_full = strstr(fault, QUEUE_FULL) != NULL;
@@ -89,6 +90,7 @@ static void read_answer(const VmmRequest *r, const HttpAnswer *http, VmmAnswer *
                                http->status);
                 ret->kind = http->status == 503 ? VMM_BUSY : VMM_UNREACHABLE;
                 ret->api_server = http->status == 503 && strstr(http->body, TOO_MANY);
+                ret->is_other = http->status != 503;
         }
         json_object_put(object);
 }
@@ -111,12 +113,14 @@ static void on_http(const HttpAnswer *http, void *userdata) {
         case HTTP_WRONG_PEER:
                 set_text(&answer, VMM_UNREACHABLE,
                          "another process has taken over the socket; it was sent nothing");
+                answer.is_other = true;
                 break;
         case HTTP_TIMED_OUT:
                 set_text(&answer, VMM_UNREACHABLE, "it did not answer within 2 s");
                 break;
         case HTTP_INVALID:
                 set_text(&answer, VMM_UNREACHABLE, "what it answered is no answer of an API server");
+                answer.is_other = true;
                 break;
         }
         r->http = NULL; /* http.c frees it after this */

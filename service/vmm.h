@@ -27,6 +27,7 @@ typedef struct VmmAnswer {
         VmmState state;  /* of vmm_describe() */
         char text[384];  /* the fault, or why there is no answer; printable */
         bool api_server; /* BUSY in Firecracker's own words: it is one, whatever it hides */
+        bool is_other;   /* an answer that is no VMM's */
         bool queue_full; /* "i8042 internal buffer full": requests are pending */
 } VmmAnswer;
 
