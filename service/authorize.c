@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The only place that talks to polkit, and the only one that decides on its word. */
+/* The only place that decides on polkit's word. */
 
 #include <errno.h>
 #include <stdio.h>
@@ -8,13 +8,7 @@
 #include "call.h"
 #include "errors.h"
 #include "log.h"
-
-#define POLKIT                                                           \
-  "org.freedesktop.PolicyKit1", "/org/freedesktop/PolicyKit1/Authority", \
-          "org.freedesktop.PolicyKit1.Authority"
-#define POLKIT_ALLOW_INTERACTION 1U
-
-static int ask(Call *call);
+#include "polkit.h"
 
 static int append_detail(sd_bus_message *m, const char *key, const char *value) {
         return value ? sd_bus_message_append(m, "{ss}", key, value) : 0;
@@ -25,7 +19,8 @@ static const char *number(char *buffer, size_t size, unsigned long value) {
         return buffer;
 }
 
-static int append_details(sd_bus_message *m, const Call *call) {
+static int append_details(sd_bus_message *m, void *userdata) {
+        const Call *call = userdata;
         const Details *d = &call->authorization.details;
         char pid[24], uid[24];
         int r;
@@ -63,89 +58,25 @@ static char *question_of(const char *action, const Details *d) {
         return text;
 }
 
-static void start_next(User *user, unsigned share) {
-        while (user->polkit_running < share) {
-                Call *call = TAILQ_FIRST(&user->polkit_queue);
-
-                if (!call)
-                        return;
-                TAILQ_REMOVE(&user->polkit_queue, call, in_polkit_queue);
-                call->authorization.state = AUTHORIZATION_NOT_ASKED;
-                if (ask(call) < 0) {
-                        call->authorization.state = AUTHORIZATION_FAILED;
-                        call_resume(call);
-                }
-        }
-}
-
-static int on_answer(sd_bus_message *m, void *userdata, sd_bus_error *error) {
+static void on_answer(PolkitAnswer answer, void *userdata) {
+        static const AuthorizationState states[] = {
+                [POLKIT_YES] = AUTHORIZATION_ALLOWED,
+                [POLKIT_NO] = AUTHORIZATION_DENIED,
+                [POLKIT_CHALLENGE] = AUTHORIZATION_CHALLENGE,
+                [POLKIT_NONE] = AUTHORIZATION_FAILED,
+        };
         Call *call = userdata;
-        Authorization *a = &call->authorization;
-        User *user = call->user;
-        Service *s = call->service;
-        int authorized = 0, challenge = 0;
 
-        a->slot = sd_bus_slot_unref(a->slot);
-        if (sd_bus_message_is_method_error(m, NULL)) {
-                log_message(LOG_WARNING, "polkit did not answer for %s: %s", a->action,
-                            sd_bus_message_get_error(m)->message ?: "no reason given");
-                a->state = AUTHORIZATION_FAILED;
-        } else if (sd_bus_message_enter_container(m, 'r', "bba{ss}") < 0 ||
-                   sd_bus_message_read(m, "bb", &authorized, &challenge) < 0)
-                a->state = AUTHORIZATION_FAILED;
-        else
-                a->state = authorized  ? AUTHORIZATION_ALLOWED
-                           : challenge ? AUTHORIZATION_CHALLENGE
-                                       : AUTHORIZATION_DENIED;
-        user->polkit_running--;
-        user_ref(user); /* the call may go with its failed resume */
+        call->authorization.pending = NULL;
+        call->authorization.state = states[answer];
         call_resume(call);
-        start_next(user, s->config->max_polkit_per_user);
-        user_unref(user);
-        return 0;
-}
-
-static int ask(Call *call) {
-        _cleanup_message_ sd_bus_message *m = NULL;
-        static unsigned long serial;
-        Authorization *a = &call->authorization;
-        bool interactive = !a->details.never_prompt &&
-                           sd_bus_message_get_allow_interactive_authorization(call->message) > 0;
-        int r;
-
-        (void)snprintf(a->cancellation_id, sizeof(a->cancellation_id), "fcproc-%lu", ++serial);
-        r = sd_bus_message_new_method_call(call->service->bus, &m, POLKIT, "CheckAuthorization");
-        if (r >= 0)
-                r = sd_bus_message_append(m, "(sa{sv})s", "system-bus-name", 1, "name", "s",
-                                          call->peer->name, a->action);
-        if (r >= 0)
-                r = append_details(m, call);
-        if (r >= 0)
-                r = sd_bus_message_append(m, "us", interactive ? POLKIT_ALLOW_INTERACTION : 0U,
-                                          a->cancellation_id);
-        if (r >= 0) /* somebody may be typing a password: no time-out of ours */
-                r = sd_bus_call_async(call->service->bus, &a->slot, m, on_answer, call, UINT64_MAX);
-        if (r < 0)
-                return r;
-        a->state = AUTHORIZATION_ASKED;
-        call->user->polkit_running++;
-        return 0;
 }
 
 void authorization_cancel(Call *call) {
         Authorization *a = &call->authorization;
 
-        if (a->state == AUTHORIZATION_QUEUED)
-                TAILQ_REMOVE(&call->user->polkit_queue, call, in_polkit_queue);
-        if (a->state == AUTHORIZATION_ASKED) {
-                /* takes a prompt away that nobody waits for any more */
-                (void)sd_bus_call_method_async(call->service->bus, NULL, POLKIT,
-                                               "CancelCheckAuthorization", NULL, NULL, "s",
-                                               a->cancellation_id);
-                a->slot = sd_bus_slot_unref(a->slot);
-                call->user->polkit_running--;
-                start_next(call->user, call->service->config->max_polkit_per_user);
-        }
+        if (a->pending)
+                polkit_forget(TAKE_PTR(a->pending));
         a->state = AUTHORIZATION_NOT_ASKED;
         free(TAKE_PTR(a->question));
 }
@@ -184,7 +115,6 @@ int call_authorize(Call *call, const char *action, const Details *details, sd_bu
         _cleanup_free_ char *question = NULL;
         Failure f;
 
-        a->needed = strcmp(action, ACTION_INSPECT) != 0;
         if (call_is_root(call))
                 return 0;
         if (details->disputed || (details->has_owner && details->owner_uid != call->user->uid))
@@ -192,6 +122,8 @@ int call_authorize(Call *call, const char *action, const Details *details, sd_bu
         question = question_of(action, details);
         if (!question)
                 return failure_oom(&f), call_fail(call, error, &f);
+        if (a->state == AUTHORIZATION_ASKED) /* run again for another reason */
+                return call_park(call);
         if (a->state != AUTHORIZATION_NOT_ASKED) {
                 bool same = strcmp(question, a->question) == 0;
 
@@ -220,12 +152,11 @@ int call_authorize(Call *call, const char *action, const Details *details, sd_bu
                 a->details.bridge = a->bridge;
         }
         a->question = TAKE_PTR(question);
-        if (call->user->polkit_running >= call->service->config->max_polkit_per_user) {
-                a->state = AUTHORIZATION_QUEUED;
-                TAILQ_INSERT_TAIL(&call->user->polkit_queue, call, in_polkit_queue);
-                return call_park(call);
-        }
-        if (ask(call) < 0) {
+        a->state = AUTHORIZATION_ASKED;
+        if (polkit_ask(call->service, call->user, call->peer->name, action,
+                       !details->never_prompt &&
+                               sd_bus_message_get_allow_interactive_authorization(call->message) > 0,
+                       append_details, on_answer, call, &a->pending) < 0) {
                 a->state = AUTHORIZATION_FAILED;
                 return conclude(call, error);
         }

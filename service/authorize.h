@@ -4,14 +4,13 @@
 /* Asking polkit. What it needs: a call that has begun. What it does:
  *
  *  1. uid 0 is allowed without asking.
- *  2. Otherwise CheckAuthorization is sent with the caller's unique bus name as the subject (never
+ *  2. Otherwise polkit is asked (polkit.h), with the caller's unique bus name as the subject (never
  *     a pid) and the validated details; call_authorize() returns 1, and the handler returns.
- *  3. On the answer the message is dispatched again; the handler looks everything up again and
- *     comes to call_authorize() again, which finds the answer. If action or details are no longer
- *     those that were asked about, the call is denied.
+ *  3. On the answer the handler is run again; it looks everything up again and comes to
+ *     call_authorize() again, which finds the answer. If action or details are no longer those that
+ *     were asked about, polkit is asked once more; the second time the call is denied.
  *
- * 0 means allowed, negative denied (error is set). polkit absent, dying or failing: denied.
- * A user's checks beyond max_polkit_per_user wait their turn, so that nobody fills polkit's queue. */
+ * 0 means allowed, negative denied (error is set). polkit absent, dying or failing: denied. */
 
 #include <stdbool.h>
 #include <sys/types.h>
@@ -43,7 +42,6 @@ typedef struct Details {
 
 typedef enum AuthorizationState {
         AUTHORIZATION_NOT_ASKED,
-        AUTHORIZATION_QUEUED,
         AUTHORIZATION_ASKED,
         AUTHORIZATION_ALLOWED,
         AUTHORIZATION_DENIED,
@@ -53,14 +51,12 @@ typedef enum AuthorizationState {
 
 typedef struct Authorization {
         AuthorizationState state;
-        bool needed; /* the call is of a kind that the log wants */
         bool asked_again;
         const char *action;
         char *question;  /* action and details, to compare */
         Details details; /* tap and api_sock are the message's, bridge the next line's */
         char bridge[16]; /* IFNAMSIZ: a reload may free the configuration's */
-        char cancellation_id[24];
-        sd_bus_slot *slot;
+        struct PolkitQuestion *pending; /* while ASKED */
 } Authorization;
 
 /* action: for one's own objects. Where details name another owner_uid than the caller (has_owner),

@@ -15,8 +15,6 @@
 
 #define BUCKETS 1024
 #define RESUMED_PER_TURN 16U
-#define FAILURES_WINDOW_USEC (10 * USEC_PER_SEC)
-#define FAILURES_LOGGED 200U /* of one user, in a window */
 
 struct CallTable {
         CallHandlerFunction find_handler;
@@ -172,34 +170,17 @@ int call_begin(Service *s, sd_bus_message *m, CallKind kind, Call **ret, sd_bus_
         }
         if (!call->counted) {
                 if (count_call(call, &f) < 0)
-                        return errors_to_bus(error, &f);
+                        return call_fail(call, error, &f);
                 call->counted = true;
         }
         return 0;
 }
 
-/* Anybody can fail as often as he likes; what is done is always told. */
-static bool may_log_failure(Call *call) {
-        User *u = call->user;
-        uint64_t now = 0;
-
-        (void)sd_event_now(call->service->event, CLOCK_MONOTONIC, &now);
-        if (now - u->failures_since > FAILURES_WINDOW_USEC) {
-                if (u->failures > FAILURES_LOGGED)
-                        log_message(LOG_NOTICE, "%u more failures of uid %u were not logged",
-                                    u->failures - FAILURES_LOGGED, u->uid);
-                u->failures_since = now;
-                u->failures = 0;
-        }
-        return ++u->failures <= FAILURES_LOGGED;
-}
-
 static void log_call(Call *call) {
-        if (!call->answered || !call->user || !(call->result || call->authorization.needed))
+        if (!call->answered || !call->user || !(call->result || call->changed))
                 return;
-        if (!call->result || may_log_failure(call))
-                log_action(call_method(call), call->user->uid, call->object, call->result ?: "done",
-                           call->result ? call->failure.text : NULL);
+        log_action(call->result ? LOG_OTHER : LOG_DEED, call_method(call), call->user->uid,
+                   call->object, call->result ?: "done", call->result ? call->failure.text : NULL);
 }
 
 void call_end(Call *call) {

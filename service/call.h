@@ -34,6 +34,7 @@ typedef struct Call {
         sd_bus_message *message;
         CallKind kind;
         bool counted, parked, answered;
+        bool changed;     /* it did something that the log has to have */
         bool resuming;    /* it is queued to be run again */
         bool with_worker; /* a job will come back to it: it must not go before */
         Authorization authorization;
@@ -55,7 +56,7 @@ typedef struct Call {
         bool process_proven;
         bool waits_for_reaper;
         LIST_ENTRY(Call) in_bucket;
-        TAILQ_ENTRY(Call) in_peer, in_polkit_queue, in_resumed;
+        TAILQ_ENTRY(Call) in_peer, in_resumed;
 } Call;
 
 /* Finds a method's handler, for calls that are run again. */

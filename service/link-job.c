@@ -52,7 +52,9 @@ void link_job_finish(Job *job) {
 
         if (j->result < 0)
                 call_finish_failed(call, &j->failure);
-        else
+        else {
+                call->changed = true;
                 call_finish(call, NULL);
+        }
         free(j);
 }

@@ -42,8 +42,10 @@ static void ensure_bridge_done(Job *job) {
 
         if (j->result < 0)
                 call_finish_failed(call, &j->failure);
-        else
+        else {
+                call->changed = true;
                 call_finish(call, "sis", j->config.bridge_name, j->bridge.ifindex, j->bridge.address);
+        }
         free(j);
 }
 

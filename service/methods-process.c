@@ -337,6 +337,7 @@ int method_kill(sd_bus_message *m, void *userdata, sd_bus_error *error) {
                        call_fail(call, error, &f);
         if (target_check(s, path, (pid_t)pid, &t, &f) < 0 || process_kill(t.process, &f) < 0)
                 return call_fail(call, error, &f);
+        call->changed = true;
         return call_reply(call, NULL);
 }
 

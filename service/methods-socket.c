@@ -29,7 +29,7 @@ int method_ensure_socket_dir(sd_bus_message *m, void *userdata, sd_bus_error *er
         r = call_authorize(call, ACTION_ENSURE_SOCKET_DIR, &(Details){}, error);
         if (r != 0)
                 return r;
-        if (socket_dir_ensure(s->config, call->user->uid, &path, &f) < 0)
+        if (socket_dir_ensure(s->config, call->user->uid, &path, &call->changed, &f) < 0)
                 return call_fail(call, error, &f);
         return call_reply(call, "s", path);
 }
@@ -129,7 +129,8 @@ int method_ensure_socket_access(sd_bus_message *m, void *userdata, sd_bus_error 
         if (t.socket.state != SOCKET_LISTENING && t.socket.state != SOCKET_BACKLOG_FULL)
                 return call_wait_for_socket(call, path, label, &t, timeout_usec, error);
         if (socket_give(&t.socket, path,
-                        t.socket.in_runtime_dir ? t.socket.directory_uid : call->user->uid, &f) < 0)
+                        t.socket.in_runtime_dir ? t.socket.directory_uid : call->user->uid,
+                        &call->changed, &f) < 0)
                 return call_fail(call, error, &f);
         return call_reply(call, NULL);
 }
@@ -141,9 +142,10 @@ static void on_ctrl_alt_del(const VmmAnswer *answer, void *userdata) {
         Failure f;
 
         call->vmm = NULL;
-        if (answer->kind == VMM_DONE)
+        if (answer->kind == VMM_DONE) {
+                call->changed = true;
                 call_finish(call, NULL);
-        else {
+        } else {
                 (void)vmm_failure(answer, call->object, &f);
                 call_finish_failed(call, &f);
         }

@@ -34,6 +34,7 @@ static void create_tap_done(Job *job) {
                 if (j->spec.has_guest_mac)
                         link_table_set_guest_mac(j->service->links, j->made.ifindex,
                                                  j->spec.guest_mac);
+                call->changed = true;
                 call_finish(call, "i", j->made.ifindex);
         }
         if (creator_gone)
@@ -202,8 +203,10 @@ static void on_reaped(const Failure *failure, void *userdata) {
         call->with_worker = false;
         if (failure)
                 call_finish_failed(call, failure);
-        else
+        else {
+                call->changed = true;
                 call_finish(call, NULL);
+        }
 }
 
 static void displace_tap_done(Job *job) {

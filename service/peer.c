@@ -46,11 +46,18 @@ int user_get(Service *s, uid_t uid, User **ret) {
         u->uid = uid;
         u->refs = 1;
         LIST_INIT(&u->taps_in_making);
-        TAILQ_INIT(&u->polkit_queue);
+        for (PolkitKind kind = 0; kind < _POLKIT_KINDS; kind++) {
+                TAILQ_INIT(&u->polkit[kind].queue);
+                TAILQ_INIT(&u->polkit[kind].asked);
+        }
         TAILQ_INIT(&u->ask_queue);
         LIST_INSERT_HEAD(&s->peers->users, u, in_list);
         *ret = u;
         return 0;
+}
+
+User *user_next(Service *s, User *after) {
+        return after ? LIST_NEXT(after, in_list) : LIST_FIRST(&s->peers->users);
 }
 
 User *user_ref(User *user) {

@@ -13,7 +13,22 @@
 
 struct Call;
 struct KnownSocket;
+struct PolkitQuestion;
 struct WaitWatch;
+
+/* polkit.c's: a user's questions, by kind. */
+typedef enum PolkitKind {
+        POLKIT_QUICK,
+        POLKIT_DIALOG,
+        _POLKIT_KINDS
+} PolkitKind;
+
+TAILQ_HEAD(PolkitQuestions, PolkitQuestion);
+
+typedef struct PolkitShare {
+        unsigned running; /* asked, and not answered yet */
+        struct PolkitQuestions queue, asked;
+} PolkitShare;
 
 /* A tap that the worker is to make: counted, and its name known, before the kernel reports it. */
 typedef struct TapInMaking {
@@ -21,15 +36,20 @@ typedef struct TapInMaking {
         LIST_ENTRY(TapInMaking) in_user;
 } TapInMaking;
 
+/* What was read from the bus of somebody's, see intake.c. */
+typedef struct Intake {
+        uint64_t since;
+        unsigned messages;
+} Intake;
+
 typedef struct User {
         uid_t uid;
         unsigned refs;
         unsigned calls, waits, n_taps_in_making;
         LIST_HEAD(, TapInMaking) taps_in_making;
-        unsigned polkit_running;
-        TAILQ_HEAD(, Call) polkit_queue; /* beyond the share: in the order of their coming */
-        unsigned failures;               /* since then, for the log */
-        uint64_t failures_since;
+        PolkitShare polkit[_POLKIT_KINDS];
+        TAILQ_ENTRY(User) in_polkit_turns[_POLKIT_KINDS];
+        Intake intake;
         unsigned asks_running, known_sockets;
         TAILQ_HEAD(, KnownSocket) ask_queue; /* sockets of his that are to be asked what they are */
         LIST_ENTRY(User) in_list;
@@ -41,7 +61,8 @@ typedef struct Peer {
         char *name; /* unique */
         User *user; /* NULL until the bus has told */
         bool gone, subscribed;
-        bool unknown; /* gone for us: whose it is could not be told. Its calls are answered. */
+        bool unknown;  /* gone for us: whose it is could not be told. Its calls are answered. */
+        Intake intake; /* until the bus has told */
         unsigned long stamp; /* of the last event that was sent to it, see events.c */
         sd_bus_slot *query;
         TAILQ_HEAD(, Call) calls;
@@ -67,6 +88,7 @@ Peer *peer_unref(Peer *peer);
 Peer *peer_next(Service *service, Peer *after);
 
 int user_get(Service *service, uid_t uid, User **ret);
+User *user_next(Service *service, User *after); /* NULL: the first */
 User *user_ref(User *user);
 User *user_unref(User *user);
 

@@ -12,9 +12,11 @@
 #include "bus-pump.h"
 #include "call.h"
 #include "discovery.h"
+#include "intake.h"
 #include "interface.h"
 #include "log.h"
 #include "loop.h"
+#include "polkit.h"
 #include "service.h"
 #include "shutdown.h"
 #include "tap-watch.h"
@@ -159,6 +161,8 @@ int service_new(sd_event *event, const char *config_file, Service **ret, char **
         if (r >= 0)
                 r = peer_table_new(s, on_peer_known, on_peer_gone);
         if (r >= 0)
+                r = polkit_new(s);
+        if (r >= 0)
                 r = call_table_new(s, interface_handler);
         if (r >= 0)
                 r = dir_watcher_new(event, &s->dirs);
@@ -208,6 +212,7 @@ void service_free(Service *s) {
         worker_free(s->file_worker);
         shutdown_free_all(s);
         call_table_free(s);
+        polkit_free(s);
         discovery_free(s);
         dir_watcher_free(s->dirs);
         peer_table_free(s);
@@ -216,6 +221,7 @@ void service_free(Service *s) {
         http_free(s->http);
         process_table_free(s->processes);
         sd_event_source_disable_unref(s->subuid_watch);
+        intake_stop(s);
         bus_pump_free(s->pump);
         if (s->bus) {
                 (void)sd_bus_flush(s->bus);
@@ -250,6 +256,7 @@ static int on_name(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         }
         log_message(LOG_INFO, "fcprocd %s is ready", FCPROC_VERSION);
         (void)sd_notify(false, "READY=1\nSTATUS=Serving " FCPROC_NAME);
+        (void)intake_learn_introspection(s);
         tap_watch_start(s);
         return 0;
 }
@@ -262,7 +269,9 @@ int service_connect(Service *s, char **ret_reason) {
         if (r < 0)
                 return fail(ret_reason, r, "Connecting to the system bus");
         (void)sd_bus_set_exit_on_disconnect(s->bus, false);
-        r = interface_publish(s);
+        r = intake_start(s);
+        if (r >= 0)
+                r = interface_publish(s);
         if (r < 0)
                 return fail(ret_reason, r, "Publishing " FCPROC_PATH);
         r = peer_table_listen(s);

@@ -25,10 +25,13 @@ typedef struct PeerTable PeerTable;
 typedef struct CallTable CallTable;
 typedef struct KnownSockets KnownSockets;
 typedef struct Discovery Discovery;
+typedef struct Polkit Polkit;
 
 typedef struct Service {
         sd_event *event;
         sd_bus *bus;
+        sd_bus_slot *intake;
+        char *introspection; /* intake.c: what Introspect is answered with, NULL: not known yet */
         BusPump *pump;
         char *config_file; /* --config, or NULL */
         Config *config;
@@ -44,6 +47,7 @@ typedef struct Service {
         Http *http;
         PeerTable *peers;
         CallTable *calls;
+        Polkit *polkit;
         KnownSockets *known;
         Discovery *discovery;
         sd_event_source *subuid_watch;

@@ -63,7 +63,7 @@ void shutdown_free_all(Service *s) {
 }
 
 static void fail(Shutdown *d, const Failure *f) {
-        log_action("Shutdown", d->user->uid, d->path, errors_name(f->kind), f->text);
+        log_action(LOG_OTHER, "Shutdown", d->user->uid, d->path, errors_name(f->kind), f->text);
         (void)sd_bus_reply_method_errorf(d->message, errors_name(f->kind), "%s", f->text);
         shutdown_free(d);
 }
@@ -75,7 +75,7 @@ static void on_exit_of_process(Watch *watch) {
 
         (void)sd_bus_reply_method_return(d->message, "ssi", how, exit_cause_name(e->cause),
                                          e->status);
-        log_action("Shutdown", d->user->uid, d->path, "done", how);
+        log_action(LOG_DEED, "Shutdown", d->user->uid, d->path, "done", how);
         shutdown_free(d);
 }
 

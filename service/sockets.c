@@ -279,10 +279,17 @@ int socket_look(const Config *config, const Features *features, const SubuidMap 
         return 0;
 }
 
-int socket_give(const ApiSocket *s, const char *path, uid_t uid, Failure *f) {
+int socket_give(const ApiSocket *s, const char *path, uid_t uid, bool *ret_changed, Failure *f) {
+        struct stat st;
         char link[32];
-        int r = kernel.chmod_path_fd(s->fd, 0600);
+        int r;
 
+        if (fstat(s->fd, &st) < 0)
+                return failure_kernel(f, errno, NULL, "Looking at %s", path);
+        *ret_changed = (st.st_mode & 07777) != 0600 || st.st_uid != uid;
+        if (!*ret_changed)
+                return 0;
+        r = kernel.chmod_path_fd(s->fd, 0600);
         if (r == -ENOSYS || r == -EOPNOTSUPP || r == -EPERM) {
                 (void)snprintf(link, sizeof(link), "/proc/self/fd/%d", s->fd);
                 r = chmod(link, 0600) < 0 ? -errno : 0;
@@ -338,7 +345,7 @@ static int open_own_dir(int root, const char *name, int *ret_fd, struct stat *re
         return 0;
 }
 
-int socket_dir_ensure(const Config *c, uid_t uid, char **ret_path, Failure *f) {
+int socket_dir_ensure(const Config *c, uid_t uid, char **ret_path, bool *ret_changed, Failure *f) {
         _cleanup_close_ int root = runtime_dir_ensure(c, f), fd = -1;
         _cleanup_free_ char *path = NULL;
         bool made = false;
@@ -384,6 +391,7 @@ int socket_dir_ensure(const Config *c, uid_t uid, char **ret_path, Failure *f) {
                                    path, st.st_uid, uid);
         if ((st.st_mode & 07777) != 0700 && fchmod(fd, 0700) < 0)
                 return failure_kernel(f, errno, NULL, "Changing the mode of %s", path);
+        *ret_changed = made || (st.st_mode & 07777) != 0700;
         *ret_path = TAKE_PTR(path);
         return 0;
 }

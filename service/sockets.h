@@ -56,12 +56,13 @@ bool socket_path_has_root(const Config *config, const char *path);
 /* One more uid that has to be the owner's. */
 void socket_agree(ApiSocket *socket, const SubuidMap *subuids, uid_t uid);
 
-/* 0600 first, then uid's, on the pinned inode. */
-int socket_give(const ApiSocket *socket, const char *path, uid_t uid, Failure *f);
+/* 0600 first, then uid's, on the pinned inode. *ret_changed: it was not so before. */
+int socket_give(const ApiSocket *socket, const char *path, uid_t uid, bool *ret_changed, Failure *f);
 
 /* The caller's own directory in the runtime directory, made where it is missing. *ret_path is
- * malloc'ed. ACCESS_DENIED where something else stands there. */
-int socket_dir_ensure(const Config *config, uid_t uid, char **ret_path, Failure *f);
+ * malloc'ed. ACCESS_DENIED where something else stands there. *ret_changed: as above. */
+int socket_dir_ensure(const Config *config, uid_t uid, char **ret_path, bool *ret_changed,
+                      Failure *f);
 
 /* The deepest directory of path that exists, O_PATH, and the name in it that would have to appear
  * next (malloc'ed), for inotify. */

@@ -3,6 +3,7 @@
  * all that wait for one process share its pidfd. */
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -31,7 +32,8 @@ static void wait_free(WaitWatch *w) {
 static void reply_failure(WaitWatch *w, const Failure *f) {
         if (!w->message)
                 return;
-        log_action("WaitForExit", w->user->uid, w->api_sock, errors_name(f->kind), f->text);
+        log_action(LOG_OTHER, "WaitForExit", w->user->uid, w->api_sock, errors_name(f->kind),
+                   f->text);
         (void)sd_bus_reply_method_errorf(w->message, errors_name(f->kind), "%s", f->text);
 }
 
@@ -59,11 +61,14 @@ static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
 static void on_exit_of_process(Watch *watch) {
         WaitWatch *w = (WaitWatch *)watch;
         Process *p = watch->process;
+        char how[32];
 
         if (w->message) {
                 (void)sd_bus_reply_method_return(w->message, "si", exit_cause_name(p->exit.cause),
                                                  p->exit.status);
-                log_action("WaitForExit", w->user->uid, w->api_sock, "done", NULL);
+                (void)snprintf(how, sizeof(how), "%s %d", exit_cause_name(p->exit.cause),
+                               p->exit.status);
+                log_action(LOG_OTHER, "WaitForExit", w->user->uid, w->api_sock, "done", how);
         }
         wait_free(w);
 }
