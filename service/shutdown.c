@@ -5,9 +5,10 @@
  *         │            ^             │ busy, unreachable: again       │ grace over
  *         │            └─────────────┘                                v
  *         ├── not started, refused, grace over ────────────────────> SIGKILL ──exit──> "killed"
- *         └── paused: force ? SIGKILL : VmmRefused                      └── 10 s: WaitForExitTimeout
+ *         └── paused without force ──> VmmRefused                        └── 10 s: WaitForExitTimeout
  *
- * A paused VMM takes the request and does nothing until it is resumed, hence the question first. */
+ * A paused VMM takes the request and does nothing until it is resumed, hence the question first. With
+ * force it is asked as any other: whoever resumes it within the grace lets its guest shut down. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -132,14 +133,20 @@ static int on_again(sd_event_source *source, uint64_t usec, void *userdata) {
         return 0;
 }
 
+/* Where memory is out a guest is not killed for it: the end of the grace is armed already. */
 static void try_again(Shutdown *d) {
         uint64_t pause = d->pause_usec;
+        Failure f;
 
         d->pause_usec = MIN_OF(2 * pause, AGAIN_MAX_USEC);
-        if (d->grace_usec == 0 ||
-            sd_event_add_time_relative(d->service->event, &d->again, CLOCK_MONOTONIC, pause,
-                                       USEC_PER_MSEC, on_again, d) < 0)
+        if (d->grace_usec == 0)
                 kill_now(d);
+        else if (sd_event_add_time_relative(d->service->event, &d->again, CLOCK_MONOTONIC, pause,
+                                            USEC_PER_MSEC, on_again, d) < 0 &&
+                 !d->deadline) {
+                (void)failure_oom(&f);
+                fail(d, &f);
+        }
 }
 
 static void on_ctrl_alt_del(const VmmAnswer *answer, void *userdata) {
@@ -161,11 +168,7 @@ static void on_described(const VmmAnswer *answer, void *userdata) {
         Failure f;
 
         d->request = NULL;
-        if (answer->kind == VMM_DONE && answer->state == VMM_PAUSED) {
-                if (d->force) {
-                        kill_now(d);
-                        return;
-                }
+        if (answer->kind == VMM_DONE && answer->state == VMM_PAUSED && !d->force) {
                 (void)failure_set(&f, FAILURE_VMM_REFUSED,
                                   "The VMM behind %s is paused and would not see Ctrl-Alt-Del; resume it (PATCH /vm "
                                   "{\"state\":\"Resumed\"}), or shut down with the option force",

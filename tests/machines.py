@@ -3,6 +3,7 @@
 everything the service could have changed."""
 
 import fcntl
+import http.client
 import json
 import os
 import select
@@ -87,6 +88,20 @@ def spawn_vmm(who, sock, *switches, ident="web", program=WORK / "bin" / "firecra
             vm.end()
             raise
     return vm
+
+
+def request(path, method, target, body=None):
+    """(status, text) of one request to the VMM's API."""
+    connection = http.client.HTTPConnection("localhost")
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.settimeout(5)
+    try:
+        connection.sock.connect(path)
+        connection.request(method, target, json.dumps(body) if body else None)
+        reply = connection.getresponse()
+        return reply.status, reply.read().decode()
+    finally:
+        connection.close()
 
 
 def real_firecracker():

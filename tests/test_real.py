@@ -2,7 +2,6 @@
 """The same on the real program, with a real virtual machine: the tiny guest of tests/vmm, which resets on
 Ctrl-Alt-Del. Runs where FIRECRACKER (and JAILER) name the programs and /dev/kvm can be opened."""
 
-import http.client
 import json
 import os
 import shutil
@@ -16,7 +15,7 @@ import fcproc
 import machines
 from conftest import ensure_directory, parked
 from fcproc import FOREVER, SECOND, WORK, Account, eventually, pause, refused
-from machines import Vm, links, taps, vm_config
+from machines import Vm, links, request, taps, vm_config
 
 REAL = WORK / "real"
 JAIL = WORK / "jail"
@@ -53,20 +52,6 @@ def real(service):
     yield start
     for vm in made:
         vm.end()
-
-
-def request(path, method, target, body=None):
-    """(status, text) of one request to the VMM's API."""
-    connection = http.client.HTTPConnection("localhost")
-    connection.sock = socket.socket(socket.AF_UNIX)
-    connection.sock.settimeout(5)
-    try:
-        connection.sock.connect(path)
-        connection.request(method, target, json.dumps(body) if body else None)
-        reply = connection.getresponse()
-        return reply.status, reply.read().decode()
-    finally:
-        connection.close()
 
 
 def answers(path, state):
@@ -123,7 +108,21 @@ def test_paused(real, alice, ended):
     with refused("VmmRefused", says="esume"):
         alice.do("Shutdown", vm.sock, SECOND // 2)
     assert vm.alive()
-    assert alice.do("Shutdown", vm.sock, SECOND // 2, force=True) == ("killed", *ended("signaled", 9))
+    pending = alice.begin("Shutdown", vm.sock, 2 * SECOND, force=True)
+    with refused("WaitForExitTimeout"):
+        alice.do("WaitForExit", vm.pid, vm.sock, SECOND)
+    assert pending.result() == ("killed", *ended("signaled", 9))
+
+
+def test_paused_forced_and_resumed(real, alice, ended):
+    """The request that it took while it was paused is acted upon."""
+    vm = real(alice)
+    assert request(vm.sock, "PATCH", "/vm", {"state": "Paused"})[0] == 204
+    pending = alice.begin("Shutdown", vm.sock, 20 * SECOND, force=True)
+    with refused("WaitForExitTimeout"):
+        alice.do("WaitForExit", vm.pid, vm.sock, SECOND)
+    assert request(vm.sock, "PATCH", "/vm", {"state": "Resumed"})[0] == 204
+    assert pending.result() == ("ctrl-alt-del", *ended("exited", 0))
 
 
 def test_paused_and_resumed(real, alice, ended):

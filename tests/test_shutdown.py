@@ -8,6 +8,7 @@ import pytest
 
 from conftest import ensure_directory, parked
 from fcproc import FOREVER, SECOND, eventually, refused
+from machines import request
 
 NO_ACCESS = ("AccessDenied", "InteractiveAuthorizationRequired")
 
@@ -73,7 +74,32 @@ def test_paused(service, alice, vmm, ended):
     with refused("VmmRefused", says=["paused", "esume"]):
         alice.do("Shutdown", vm.sock, SECOND // 2)
     assert vm.alive()
-    assert alice.do("Shutdown", vm.sock, SECOND // 2, force=True) == ("killed", *ended("signaled", 9))
+
+
+def test_paused_and_forced(service, alice, vmm, ended):
+    """It has its grace as any other: somebody may resume it."""
+    vm = vmm(alice, "web", "--standin-paused")
+    begun = time.monotonic()
+    pending = alice.begin("Shutdown", vm.sock, SECOND, force=True)
+    with refused("WaitForExitTimeout"):
+        alice.do("WaitForExit", vm.pid, vm.sock, SECOND // 2)
+    assert pending.result() == ("killed", *ended("signaled", 9))
+    assert time.monotonic() - begun >= 1
+
+
+def test_paused_forced_and_resumed(service, alice, vmm, ended):
+    """Asked while it is paused, its guest acts on it as soon as it runs."""
+    vm = vmm(alice, "web", "--standin-paused")
+    pending = alice.begin("Shutdown", vm.sock, 20 * SECOND, force=True)
+    with refused("WaitForExitTimeout"):
+        alice.do("WaitForExit", vm.pid, vm.sock, SECOND // 2)
+    assert request(vm.sock, "PATCH", "/vm", {"state": "Resumed"})[0] == 204
+    assert pending.result() == ("ctrl-alt-del", *ended("exited", 0))
+
+
+def test_paused_forced_no_grace(service, alice, vmm, ended):
+    vm = vmm(alice, "web", "--standin-paused")
+    assert alice.do("Shutdown", vm.sock, 0, force=True) == ("killed", *ended("signaled", 9))
 
 
 def test_silent(service, alice, vmm, ended):
