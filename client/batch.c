@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "again.h"
 #include "agent.h"
 #include "batch.h"
 #include "i18n.h"
@@ -48,7 +49,7 @@ static int task_build(Ctl *ctl, sd_bus_message *m, void *userdata) {
         return task->job->build ? task->job->build(ctl, m, task) : 0;
 }
 
-static void task_fail(Task *task, const sd_bus_error *e, int r) {
+void task_fail(Task *task, const sd_bus_error *e, int r) {
         if (e)
                 (void)sd_bus_error_copy(&task->error, e);
         else
@@ -64,6 +65,8 @@ static void task_done(Ctl *ctl, sd_bus_message *reply, const sd_bus_error *e, vo
         int r = 0;
 
         if (sd_bus_error_is_set(e)) {
+                if (task->again && again_lost(ctl, task, e))
+                        return;
                 if (!task->job->excuse || !task->job->excuse(ctl, e, task)) {
                         task_fail(task, e, 0);
                         return;
@@ -77,6 +80,13 @@ static void task_done(Ctl *ctl, sd_bus_message *reply, const sd_bus_error *e, vo
                 task->code = CODE_FAILED;
         }
         task->done = true;
+}
+
+int task_call(Ctl *ctl, Task *task) {
+        if (!task->lost_once)
+                task->begun = now_usec();
+        return call_start(ctl, task->job->method, task->job->timeout ?: CALL_USUAL, task_build,
+                          task_done, task);
 }
 
 static void task_print(const Ctl *ctl, Task *task) {
@@ -135,12 +145,8 @@ static int batch_finish(Ctl *ctl, const Job *job, Task *tasks, size_t n) {
         return code;
 }
 
-int batch_run(Ctl *ctl, const Job *job, Target *targets, size_t n, const void *extra) {
-        size_t sent = 0, printed = 0, finished,
-               window = job->timeout == CALL_WAITING ? WAITS_AT_A_TIME : CALLS_AT_A_TIME;
-        uint64_t begun = now_usec();
+static Task *tasks_new(const Job *job, const Target *targets, size_t n, const void *extra) {
         Task *tasks = calloc(n, sizeof(*tasks));
-        int code, r = 0;
 
         if (!tasks)
                 abort();
@@ -153,16 +159,44 @@ int batch_run(Ctl *ctl, const Job *job, Target *targets, size_t n, const void *e
                         task_add_string(&tasks[i], job->key,
                                         targets[i].path ? targets[i].path : targets[i].typed);
         }
+        return tasks;
+}
+
+/* The bus is gone, or a question was interrupted: there will be no answers any more. */
+static void tasks_fail(Task *tasks, size_t n, int r) {
+        for (size_t i = 0; i < n; i++)
+                if (!tasks[i].done) {
+                        if (r == -EINTR)
+                                tasks[i].error = SD_BUS_ERROR_MAKE_CONST(
+                                        SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED,
+                                        _("Not authorized: the question was interrupted"));
+                        else
+                                task_fail(&tasks[i], NULL, r);
+                        tasks[i].code = report_code(&tasks[i].error);
+                        tasks[i].done = true;
+                }
+}
+
+int batch_run(Ctl *ctl, const Job *job, Target *targets, size_t n, const void *extra) {
+        size_t sent = 0, printed = 0, finished,
+               window = job->timeout == CALL_WAITING ? WAITS_AT_A_TIME : CALLS_AT_A_TIME;
+        uint64_t begun = now_usec();
+        Task *tasks = tasks_new(job, targets, n, extra);
+        Again again = {};
+        int code, r = 0;
+
+        if (job->gone)
+                r = again_start(&again, ctl, tasks, n);
         for (;;) {
+                if (r >= 0)
+                        r = again_look(&again);
                 finished = 0;
                 for (size_t i = 0; i < sent; i++)
                         finished += tasks[i].done;
                 while (r >= 0 && sent < n && sent - finished < window) {
                         Task *task = &tasks[sent++];
 
-                        task->begun = now_usec();
-                        r = call_start(ctl, job->method, job->timeout ?: CALL_USUAL, task_build,
-                                       task_done, task);
+                        r = task->again ? again_call(ctl, task) : task_call(ctl, task);
                         if (r < 0)
                                 task_fail(task, NULL, r);
                 }
@@ -171,17 +205,7 @@ int batch_run(Ctl *ctl, const Job *job, Target *targets, size_t n, const void *e
                 if (printed == n)
                         break;
                 if (r < 0) {
-                        for (size_t i = 0; i < n; i++)
-                                if (!tasks[i].done) {
-                                        if (r == -EINTR)
-                                                tasks[i].error = SD_BUS_ERROR_MAKE_CONST(
-                                                        SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED,
-                                                        _("Not authorized: the question was interrupted"));
-                                        else
-                                                task_fail(&tasks[i], NULL, r);
-                                        tasks[i].code = report_code(&tasks[i].error);
-                                        tasks[i].done = true;
-                                }
+                        tasks_fail(tasks, n, r);
                         continue;
                 }
                 for (size_t i = 0; i < n && ctl->asking; i++)
@@ -191,6 +215,7 @@ int batch_run(Ctl *ctl, const Job *job, Target *targets, size_t n, const void *e
                                 job->doing || job->show ? now_usec() + USEC_PER_SEC : USEC_FOREVER);
         }
         code = batch_finish(ctl, job, tasks, n);
+        again_end(&again);
         if (r < 0) /* calls are still under way, and their tasks go now */
                 ctl->bus = sd_bus_close_unref(ctl->bus);
         free(tasks);

@@ -19,6 +19,13 @@ typedef struct Task {
         const void *extra; /* the job's own */
         uint64_t begun;    /* when it was sent; 0: unknown, as somebody was asked for a password */
         bool done;
+
+        /* of a job that is made again after a restart of the service */
+        struct Again *again;
+        uint32_t pid;   /* whom it is about, 0 if that was not to be had */
+        uint64_t lost;  /* since when it waits for the service to be back, 0: it does not */
+        bool lost_once; /* the service it was first made to is gone */
+
         int code;
         char *line;  /* for people; NULL: nothing to say */
         bool note;   /* the line is a remark, not a result */
@@ -41,12 +48,19 @@ typedef struct Job {
         int (*take)(Ctl *ctl, sd_bus_message *reply, Task *task); /* may be NULL */
         /* True for an error that means there is nothing to do; it has been said then. */
         bool (*excuse)(Ctl *ctl, const sd_bus_error *e, Task *task); /* may be NULL */
+        /* Where it is set the service keeps the call in its memory alone, so that it is made again
+         * after a restart (again.h). Says and adds that the process has ended meanwhile. */
+        void (*gone)(Ctl *ctl, Task *task); /* may be NULL */
 } Job;
 
 void task_say(Task *task, const char *format, ...) _printf_(2, 3);
 void task_add_string(Task *task, const char *key, const char *value);
 void task_add_number(Task *task, const char *key, int64_t value);
 void task_add_bool(Task *task, const char *key, bool value);
+
+/* For again.c: makes the call; ends the task with the error, or where there is none with the errno. */
+int task_call(Ctl *ctl, Task *task);
+void task_fail(Task *task, const sd_bus_error *e, int r);
 
 /* Targets are taken over. Returns the exit code: the first failure's. */
 int batch_run(Ctl *ctl, const Job *job, Target *targets, size_t n, const void *extra);

@@ -41,6 +41,14 @@ static int on_owner_changed(sd_bus_message *m, void *userdata, sd_bus_error *ret
         return 0;
 }
 
+int follow_owner(Ctl *ctl, Follower *f) {
+        f->ctl = ctl;
+        return sd_bus_add_match(ctl->bus, &f->match,
+                                "type='signal',sender='" BUS_NAME "',interface='" BUS_NAME
+                                "',member='NameOwnerChanged',arg0='" FCPROC_NAME "'",
+                                on_owner_changed, f);
+}
+
 int follow_start(Ctl *ctl, Follower *f) {
         _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
         sd_bus_message *reply = NULL;
@@ -48,11 +56,7 @@ int follow_start(Ctl *ctl, Follower *f) {
         const char *owner;
         int r, code = CODE_DONE;
 
-        f->ctl = ctl;
-        r = sd_bus_add_match(ctl->bus, &f->match,
-                             "type='signal',sender='" BUS_NAME "',interface='" BUS_NAME
-                             "',member='NameOwnerChanged',arg0='" FCPROC_NAME "'",
-                             on_owner_changed, f);
+        r = follow_owner(ctl, f);
         if (r >= 0)
                 r = sd_bus_add_filter(ctl->bus, &f->filter, on_message, f);
         if (r >= 0)

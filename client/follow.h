@@ -5,6 +5,8 @@
 
 #include "connection.h"
 
+#define FOLLOW_PATIENCE (30 * USEC_PER_SEC) /* with a service that is away */
+
 typedef struct Follower {
         Ctl *ctl;
         char owner[64]; /* the service's connection; "" while it is away */
@@ -16,6 +18,9 @@ typedef struct Follower {
 
 /* Starts the service if it is not there. Prints what went wrong; an exit code. */
 int follow_start(Ctl *ctl, Follower *f);
+/* Only the coming and going, from now on: starts nothing, and owner is "" until there is another. A
+ * negative errno. */
+int follow_owner(Ctl *ctl, Follower *f);
 void follow_end(Follower *f);
 
 /* Until none of the taps is there any more. Returns an exit code. */

@@ -200,8 +200,18 @@ static uint64_t grace(const Ctl *ctl) {
         return ctl->have_grace ? ctl->grace : GRACE_DEFAULT;
 }
 
+/* For a service that is asked again what is left of it. Where somebody was asked for a password it is
+ * not known when the first began; then the guest rather gets too much. */
+static uint64_t grace_left(const Ctl *ctl, const Task *task) {
+        uint64_t gone = now_usec() - task->begun;
+
+        if (!task->lost_once || task->begun == 0 || grace(ctl) == USEC_FOREVER)
+                return grace(ctl);
+        return grace(ctl) > gone ? grace(ctl) - gone : 0;
+}
+
 static int shutdown_build(Ctl *ctl, sd_bus_message *m, Task *task) {
-        int r = sd_bus_message_append(m, "st", task->target.path, grace(ctl));
+        int r = sd_bus_message_append(m, "st", task->target.path, grace_left(ctl, task));
 
         if (r < 0)
                 return r;
@@ -219,6 +229,12 @@ static void shutdown_show(const Ctl *ctl, const Task *task, size_t finished, siz
 
         span_format(elapsed - elapsed % USEC_PER_SEC, span, sizeof(span));
         span_format(grace(ctl), limit, sizeof(limit));
+        if (task->lost > 0) {
+                span_format((now_usec() - task->lost) / USEC_PER_SEC * USEC_PER_SEC, span,
+                            sizeof(span));
+                (void)output_status(ctl, _("Waiting for the service to come back, for %s …"), span);
+                return;
+        }
         if (task->begun == 0)
                 (void)snprintf(stage, sizeof(stage), _("%.64s: shutting down"), name);
         else if (grace(ctl) == USEC_FOREVER)
@@ -241,7 +257,10 @@ static void shutdown_say(const Ctl *ctl, Task *task, const char *how) {
         char limit[32];
 
         span_format(grace(ctl), limit, sizeof(limit));
-        if (strcmp(how, "already-gone") == 0) {
+        if (strcmp(how, "already-gone") == 0 && task->lost_once)
+                task_say(task, _("%s: ended while the service was restarted, how is not known"),
+                         name);
+        else if (strcmp(how, "already-gone") == 0) {
                 task_say(task, _("%s: was not running, nothing to do"), name);
                 task->note = true;
         } else if (strcmp(how, "ctrl-alt-del") == 0)
@@ -265,13 +284,10 @@ static bool as_expected(const char *how, const char *cause, int status) {
         return strcmp(cause, "unknown") == 0;
 }
 
-static int shutdown_take(Ctl *ctl, sd_bus_message *reply, Task *task) {
-        const char *how, *cause, *meaning;
-        int32_t status;
-        int r = sd_bus_message_read(reply, "ssi", &how, &cause, &status);
+static void shutdown_ended(const Ctl *ctl, Task *task, const char *how, const char *cause,
+                           int32_t status) {
+        const char *meaning;
 
-        if (r < 0)
-                return r;
         shutdown_say(ctl, task, how);
         if (!as_expected(how, cause, status)) {
                 _cleanup_free_ char *line = task->line;
@@ -279,7 +295,10 @@ static int shutdown_take(Ctl *ctl, sd_bus_message *reply, Task *task) {
 
                 task->line = NULL;
                 exit_describe(cause, status, ended, sizeof(ended));
-                task_say(task, "%s (%s)", line, ended);
+                if (task->lost_once && strcmp(how, "already-gone") == 0)
+                        task_say(task, "%s: %s", task->target.typed, ended);
+                else
+                        task_say(task, "%s (%s)", line, ended);
         }
         task_add_string(task, "how", how);
         task_add_string(task, "cause", cause);
@@ -287,7 +306,21 @@ static int shutdown_take(Ctl *ctl, sd_bus_message *reply, Task *task) {
         meaning = strcmp(cause, "exited") == 0 ? exit_code_meaning(status) : NULL;
         if (meaning)
                 task_add_string(task, "meaning", meaning);
-        return 0;
+}
+
+static int shutdown_take(Ctl *ctl, sd_bus_message *reply, Task *task) {
+        const char *how, *cause;
+        int32_t status;
+        int r = sd_bus_message_read(reply, "ssi", &how, &cause, &status);
+
+        if (r >= 0)
+                shutdown_ended(ctl, task, how, cause, status);
+        return r;
+}
+
+/* It was asked, and nobody saw how it ended: no other word would be true. */
+static void shutdown_gone(Ctl *ctl, Task *task) {
+        shutdown_ended(ctl, task, "already-gone", "unknown", -1);
 }
 
 int verb_shutdown(Ctl *ctl, int n, char *arguments[]) {
@@ -296,7 +329,8 @@ int verb_shutdown(Ctl *ctl, int n, char *arguments[]) {
                                 .timeout = CALL_WAITING,
                                 .show = shutdown_show,
                                 .build = shutdown_build,
-                                .take = shutdown_take};
+                                .take = shutdown_take,
+                                .gone = shutdown_gone};
 
         return batch_run_targets(ctl, &job, n, arguments, false, NULL);
 }

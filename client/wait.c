@@ -19,7 +19,6 @@
 #include "text.h"
 
 #define CALLS_AT_A_TIME 32
-#define PATIENCE (30 * USEC_PER_SEC) /* with a service that is away */
 
 typedef struct Exit {
         uint32_t pid;
@@ -282,10 +281,10 @@ static int wait_loop(Waits *all) {
                         r = arm(all);
                         if (r < 0)
                                 return r;
-                } else if (now - all->f.lost >= PATIENCE)
+                } else if (now - all->f.lost >= FOLLOW_PATIENCE)
                         return 1;
                 else
-                        until = MIN_OF(until, all->f.lost + PATIENCE);
+                        until = MIN_OF(until, all->f.lost + FOLLOW_PATIENCE);
                 if (all->deadline != USEC_FOREVER)
                         until = MIN_OF(until, all->deadline + 2 * USEC_PER_SEC + 1000);
                 show_status(all, now);

@@ -3,6 +3,7 @@
 
 import json
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -159,6 +160,103 @@ def test_shutdown_says_what_is_not_usual(service, ctl, vmm, alice, knows):
     vmm(alice, "web", "--standin-ignore-ctrl-alt-del", "--standin-exit-after=700:1")
     said = " (exited, status 1: error)" if knows("exited", 1)[0] == "exited" else ""
     assert ctl("alice", "shutdown", "web").out == f"web: shut down by its guest{said}\n"
+
+
+# --- a shutdown whose service is restarted ---
+
+
+def interrupt(service, crash):
+    if crash:
+        service.expected_to_die = True
+        service.kill()
+    else:
+        service.stop()
+
+
+def asking(begin, user, *arguments):
+    """fcprocctl shutdown, once each of these is waited for; the options come last."""
+    process = begin(user.account.name, "shutdown", *arguments)
+    armed(user, sum(not a.startswith("-") for a in arguments))
+    return process
+
+
+CRASH = pytest.mark.parametrize("crash", [False, True], ids=["restart", "crash"])
+AGAIN = "The service was restarted, and is asked again\n"
+
+
+@CRASH
+def test_shutdown_survives_a_restart(service, begin, vmm, alice, crash):
+    """It is killed after the rest of the grace: a whole one more would end after six seconds."""
+    deaf, slow, over = vmm(alice, "deaf", "--standin-ignore-ctrl-alt-del"), vmm(alice, "slow", "--standin-guest-delay=3000"), vmm(alice, "over")
+    over.signal(signal.SIGSTOP)  # it cannot shut down, and so waits as the others do
+    begun = time.monotonic()
+    shutdown = asking(begin, alice, "deaf", "over", "slow", "--grace=4s")
+    time.sleep(2)
+    interrupt(service, crash)
+    over.end()  # while nobody watches
+    assert deaf.alive() and slow.alive() and shutdown.poll() is None
+    service.start()
+    out, err = shutdown.communicate(timeout=20)
+    took = time.monotonic() - begun
+    assert out == ("deaf: killed after 4s, as it had not shut down\nover: ended while the service was restarted, how is not known\n"
+                   "slow: shut down by its guest\n") and err == AGAIN and shutdown.returncode == DONE  # fmt: skip
+    assert 4 <= took < 6 and not deaf.alive()
+
+
+@CRASH
+def test_shutdown_restarted_in_json(service, begin, vmm, alice, crash, knows):
+    deaf, over = vmm(alice, "deaf", "--standin-ignore-ctrl-alt-del"), vmm(alice, "over", "--standin-ignore-ctrl-alt-del")
+    shutdown = asking(begin, alice, "deaf", "over", "--grace=1s", "-j")
+    interrupt(service, crash)
+    over.end()
+    time.sleep(1)  # then nothing is left of the grace
+    assert deaf.alive()
+    service.start()
+    out, err = shutdown.communicate(timeout=20)
+    cause, status = knows("signaled", 9)
+    assert json.loads(out) == [
+        {"api_sock": deaf.sock, "how": "killed", "cause": cause, "status": status},
+        {"api_sock": over.sock, "how": "already-gone", "cause": "unknown", "status": -1},
+    ]  # fmt: skip
+    assert err == "" and shutdown.returncode == DONE
+
+
+def test_shutdown_means_the_first_vm(service, begin, vmm, alice):
+    """Its user may start the next one of that name before the service is back."""
+    first = vmm(alice, "web", "--standin-ignore-ctrl-alt-del")
+    shutdown = asking(begin, alice, "web", "--grace=1s")
+    service.stop()
+    first.end()
+    os.unlink(first.sock)
+    second = vmm(alice, "web")
+    service.start()
+    out, err = shutdown.communicate(timeout=20)
+    assert out == "web: ended while the service was restarted, how is not known\n" and err == ""
+    assert second.alive()
+
+
+def test_shutdown_restarted_twice(service, begin, vmm, alice, client, knows):
+    """Said once; and a grace without an end has none."""
+    web = vmm(alice, "web", "--standin-ignore-ctrl-alt-del")
+    shutdown = asking(begin, alice, "web", "--grace=infinity")
+    for _ in range(2):
+        service.restart()
+        armed(client("alice"), 1)
+    web.signal(signal.SIGKILL)
+    out, err = shutdown.communicate(timeout=20)
+    assert out.startswith("web: ") and err == AGAIN and shutdown.returncode == DONE
+    assert ("killed by SIGKILL" in out) == (knows("signaled", 9)[0] == "signaled") and "not known (" not in out
+
+
+def test_the_service_stays_away(service, begin, vmm, alice):
+    vmm(alice, "web", "--standin-ignore-ctrl-alt-del")
+    shutdown = asking(begin, alice, "web", "--grace=1s")
+    begun = time.monotonic()
+    service.stop()
+    out, err = shutdown.communicate(timeout=60)
+    assert shutdown.returncode == NO_SERVICE and out == "" and "service is not running" in err
+    assert time.monotonic() - begun >= 30
+    service.start()
 
 
 # --- exit codes ---
