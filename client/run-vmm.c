@@ -146,6 +146,7 @@ static bool has_ended(const Run *run) {
 }
 
 static void not_asked(Run *run) {
+        run->deadline = sd_event_source_disable_unref(run->deadline);
         if (run->insistent)
                 vmm_kill(run);
         else
@@ -180,11 +181,20 @@ static int on_grace_over(sd_event_source *source, uint64_t usec, void *userdata)
         return 0;
 }
 
+static void keep_grace(Run *run, uint64_t left) {
+        if (!run->deadline && sd_event_add_time_relative(run->event, &run->deadline, CLOCK_MONOTONIC,
+                                                         left, 0, on_grace_over, run) < 0)
+                vmm_kill(run);
+}
+
 /* The guest may well be on its way: a service that is restarted, as at the host's own shutdown, is
- * asked once more. If it stays away, the grace that was promised is kept here. */
+ * asked once more, which starts it, and again when it comes back later. How long that takes is
+ * nobody's promise, so the grace that was promised is kept here from now on. */
 static void service_lost(Run *run, const sd_bus_error *e) {
         uint64_t left = grace_left(run);
 
+        if (left != USEC_FOREVER)
+                keep_grace(run, left);
         if (!run->asked_again) {
                 run->asked_again = true;
                 if (call_shutdown(run) >= 0)
@@ -192,11 +202,30 @@ static void service_lost(Run *run, const sd_bus_error *e) {
         }
         (void)report_call(run->ctl, e, 0, NULL);
         run->unserved = true;
-        if (left == USEC_FOREVER)
+        if (left != USEC_FOREVER)
+                return;
+        if (run->insistent) /* nobody could end it any more */
+                keep_grace(run, FOLLOW_PATIENCE);
+        else
                 not_asked(run);
-        else if (sd_event_add_time_relative(run->event, NULL, CLOCK_MONOTONIC, left, 0,
-                                            on_grace_over, run) < 0)
-                vmm_kill(run);
+}
+
+static void on_owner(Follower *f) {
+        Run *run = (Run *)f;
+
+        if (!*f->owner || !run->asked_again || run->killed || has_ended(run))
+                return;
+        run->asked_again = false;
+        if (!run->told_again)
+                report_note(run->ctl, _("The service was restarted, and is asked again"));
+        run->told_again = true;
+        if (!run->unserved)
+                return; /* it was started by being asked */
+        run->unserved = false;
+        if (grace_of(run) == USEC_FOREVER)
+                run->deadline = sd_event_source_disable_unref(run->deadline);
+        if (call_shutdown(run) < 0)
+                not_asked(run);
 }
 
 static void on_shutdown(Ctl *ctl, sd_bus_message *reply, const sd_bus_error *e, void *userdata) {
@@ -306,11 +335,16 @@ static int follow_with(Run *run) {
                 r = sd_event_add_io(event, NULL, STDIN_FILENO, EPOLLIN, on_keys, run);
         if (r >= 0)
                 r = sd_bus_attach_event(ctl->bus, event, SD_EVENT_PRIORITY_NORMAL);
+        run->f.on_owner = on_owner;
+        if (r >= 0)
+                r = follow_owner(ctl, &run->f);
         if (r >= 0)
                 r = call_start(ctl, "EnsureSocketAccess", CALL_USUAL, ready_build, on_ready, run);
         /* sd_event_exit() would close the connection, which is needed once more */
         while (r >= 0 && !run->gone)
                 r = sd_event_run(event, UINT64_MAX);
+        run->deadline = sd_event_source_disable_unref(run->deadline);
+        follow_end(&run->f);
         (void)sd_bus_detach_event(ctl->bus);
         return r;
 }

@@ -6,8 +6,8 @@
 
 #include <systemd/sd-event.h>
 
-#include "connection.h"
 #include "console.h"
+#include "follow.h"
 #include "target.h"
 #include "vm-config.h"
 
@@ -18,6 +18,7 @@ typedef struct SocketFile {
 } SocketFile;
 
 typedef struct Run {
+        Follower f; /* first: the follower is how the service's return finds us */
         Ctl *ctl;
         const char *name;
         Target target; /* its path: the API socket */
@@ -33,11 +34,13 @@ typedef struct Run {
         int status;
         bool ready;       /* its socket answers, or will not any more */
         bool insistent;   /* it was not a key that asked: nobody will say it again */
-        bool asked_again; /* because the service went away */
+        bool asked_again; /* because the service went away, and another was not seen yet */
+        bool told_again;  /* and that was said */
         bool unserved;    /* it stayed away, and that was said */
         bool killed;      /* by us */
         uint64_t asked;   /* when, 0 if it was not asked to shut down */
         sd_event *event;
+        sd_event_source *deadline; /* the end of the grace, where we keep it */
 } Run;
 
 /* Starts the VMM with these arguments more, NULL at the end; prints what went wrong. */

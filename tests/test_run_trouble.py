@@ -125,6 +125,31 @@ def test_service_away_for_good(standin, run, alice, service):
     service.start()
 
 
+@pytest.mark.parametrize("crash", [False, True], ids=["restart", "crash"])
+@pytest.mark.parametrize("grace", ["4s", "infinity"])
+def test_service_away_for_a_while(standin, run, alice, service, grace, crash):
+    """Asked again when it is back, and told once; the grace goes on, and has no end if it had none."""
+    web = up(run("alice", "web", f"--grace={grace}", "--config-file", configuration("web", "tap0"), "--",
+                 "--standin-ignore-ctrl-alt-del", terminal=False))  # fmt: skip
+    ready(alice)
+    begun = time.monotonic()
+    web.process.terminate()
+    eventually(lambda: alice.do("GetUsage")["waits"] == 1)
+    service.expected_to_die = crash
+    service.kill() if crash else service.stop()
+    web.expect("The FcProc service is not there")
+    pause(1.5)
+    assert web.process.poll() is None
+    service.start()
+    web.expect("The service was restarted, and is asked again")
+    eventually(lambda: alice.do("GetUsage")["waits"] == 1, 2, "the second Shutdown")
+    if grace == "infinity":
+        os.kill(web.vmm(), signal.SIGKILL)
+    assert web.wait() == 137 and web.seen.count("asked again") == 1 and "when it is back" not in web.seen
+    assert grace == "infinity" or 4 <= time.monotonic() - begun < 5.4
+    eventually(lambda: left(alice) == NOTHING)
+
+
 def test_socket_gone(standin, run, alice):
     """Nobody can ask a VM whose socket was removed: it is not taken for one that has ended."""
     for number in (signal.SIGINT, signal.SIGTERM):
