@@ -143,6 +143,9 @@ def test_service_away_for_a_while(standin, run, alice, service, grace, crash):
     service.start()
     web.expect("The service was restarted, and is asked again")
     eventually(lambda: alice.do("GetUsage")["waits"] == 1, 2, "the second Shutdown")
+    service.expected_to_die = False
+    service.restart()
+    eventually(lambda: alice.do("GetUsage")["waits"] == 1, 2, "the third Shutdown")
     if grace == "infinity":
         os.kill(web.vmm(), signal.SIGKILL)
     assert web.wait() == 137 and web.seen.count("asked again") == 1 and "when it is back" not in web.seen
