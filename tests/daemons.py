@@ -44,11 +44,13 @@ BUS_CONFIG = """<busconfig>
 class Bus:
     """A private dbus-daemon of type system, with the checkout's bus policy."""
 
-    def __init__(self, name="bus"):
+    def __init__(self, name="bus", services=None):
+        """services: a directory of what it starts when it is called, as itself."""
         WORK.mkdir(exist_ok=True)
         config, path = WORK / f"{name}.conf", WORK / name
         path.unlink(missing_ok=True)
-        config.write_text(BUS_CONFIG.format(socket=path))
+        start = f"<servicedir>{services}</servicedir></busconfig>" if services else "</busconfig>"
+        config.write_text(BUS_CONFIG.format(socket=path).replace("</busconfig>", start))
         self.process = subprocess.Popen(
             ["dbus-daemon", f"--config-file={config}", "--nofork", "--nopidfile", "--print-address=1"],
             stdout=subprocess.PIPE,

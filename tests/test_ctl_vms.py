@@ -11,7 +11,8 @@ import pytest
 
 import machines
 from ctl import DENIED, DONE, FAILED, NO_OBJECT, NO_SERVICE, TIMED_OUT, USAGE, armed, stale
-from fcproc import SECOND, Account, refused
+from daemons import Bus
+from fcproc import SECOND, Account, eventually, refused
 
 
 def test_find(service, ctl, vmm, alice):
@@ -187,7 +188,8 @@ AGAIN = "The service was restarted, and is asked again\n"
 @CRASH
 def test_shutdown_survives_a_restart(service, begin, vmm, alice, crash):
     """It is killed after the rest of the grace: a whole one more would end after six seconds."""
-    deaf, slow, over = vmm(alice, "deaf", "--standin-ignore-ctrl-alt-del"), vmm(alice, "slow", "--standin-guest-delay=3000"), vmm(alice, "over")
+    deaf, over = vmm(alice, "deaf", "--standin-ignore-ctrl-alt-del"), vmm(alice, "over")
+    slow = vmm(alice, "slow", "--standin-guest-delay=3000")
     over.signal(signal.SIGSTOP)  # it cannot shut down, and so waits as the others do
     begun = time.monotonic()
     shutdown = asking(begin, alice, "deaf", "over", "slow", "--grace=4s")
@@ -248,6 +250,25 @@ def test_shutdown_restarted_twice(service, begin, vmm, alice, client, knows):
     out, err = shutdown.communicate(timeout=20)
     how = " (killed by SIGKILL)" if knows("signaled", 9)[0] == "signaled" else ""
     assert out == f"web: shut down by its guest{how}\n" and err == AGAIN and shutdown.returncode == DONE
+
+
+def test_shutdown_starts_the_service(make_service, begin, ctl, tmp_path):
+    """Where the bus starts it, nobody else has to."""
+    bus = Bus("starting-bus", services=tmp_path)
+    service = make_service(bus=bus).start()
+    (tmp_path / "org.banger.FcProc.service").write_text(
+        f"[D-BUS Service]\nName=org.banger.FcProc\nExec={' '.join(service.command())}\nUser=root\n")  # fmt: skip
+    env = {"DBUS_SYSTEM_BUS_ADDRESS": bus.address}
+    vm = machines.spawn_vmm("root", f"{ctl('root', 'ensure-socket-dir', env=env).out.strip()}/web.sock", "--standin-ignore-ctrl-alt-del")
+    try:
+        shutdown = begin("root", "shutdown", vm.sock, "--grace=2s", env=env)
+        eventually(lambda: ctl("root", "get-usage", "-j", env=env).json["waits"] == 1, 10, "the wait")
+        service.stop()
+        out, err = shutdown.communicate(timeout=20)
+        assert out == f"{vm.sock}: killed after 2s, as it had not shut down\n" and err == AGAIN
+    finally:
+        vm.end()
+        bus.stop()
 
 
 def test_the_service_stays_away(service, begin, vmm, alice):
