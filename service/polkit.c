@@ -20,6 +20,10 @@
 #define QUICK_MAX 64U
 #define DIALOGS_MAX 56U
 #define LATER_USEC (50 * USEC_PER_MSEC)
+/* Whoever hangs up takes their text agent along, which ends the dialog by itself. polkitd up to 122
+ * can lock up where a cancellation meets the agent's last words (g_cancellable_cancel() in one
+ * thread, g_cancellable_disconnect() in another); so it comes after them, and only if it has to. */
+#define CLOSE_USEC (300 * USEC_PER_MSEC)
 
 struct PolkitQuestion {
         Service *service;
@@ -34,6 +38,7 @@ struct PolkitQuestion {
         bool asked, given_up;
         char cancellation_id[24];
         sd_bus_slot *slot;
+        sd_event_source *close; /* closes its dialog, of a question that is forgotten */
         TAILQ_ENTRY(PolkitQuestion) in_user; /* queue or asked */
 };
 
@@ -50,6 +55,7 @@ static void start(Service *s, PolkitKind kind);
 
 static void question_free(PolkitQuestion *q) {
         sd_bus_slot_unref(q->slot);
+        sd_event_source_disable_unref(q->close);
         user_unref(q->user);
         free(q);
 }
@@ -191,6 +197,14 @@ static void cancel(PolkitQuestion *q) {
                                        NULL, NULL, "s", q->cancellation_id);
 }
 
+static int on_close(sd_event_source *source, uint64_t usec, void *userdata) {
+        PolkitQuestion *q = userdata;
+
+        q->close = sd_event_source_disable_unref(q->close);
+        cancel(q);
+        return 0;
+}
+
 /* All dialogs are open, and user has none or few: closes one of whoever has most. */
 static void make_room(Service *s, const User *user) {
         Polkit *p = s->polkit;
@@ -284,7 +298,8 @@ void polkit_forget(PolkitQuestion *q) {
                 return;
         }
         q->function = NULL;
-        if (q->kind == POLKIT_DIALOG)
+        if (q->kind == POLKIT_DIALOG && !q->given_up &&
+            loop_add_timer(q->service->event, &q->close, CLOSE_USEC, on_close, q) < 0)
                 cancel(q);
 }
 

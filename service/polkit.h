@@ -40,5 +40,5 @@ void polkit_free(Service *service);
 int polkit_ask(Service *service, User *user, const char *subject, const char *action, bool dialog,
                PolkitDetailsFunction details, PolkitFunction function, void *userdata,
                PolkitQuestion **ret);
-/* Nobody wants the answer any more; function is not called. Its dialog is closed. */
+/* Nobody wants the answer any more; function is not called. Its dialog is closed in a moment. */
 void polkit_forget(PolkitQuestion *question);

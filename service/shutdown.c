@@ -13,10 +13,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <time.h>
 
 #include "errors.h"
 #include "log.h"
+#include "loop.h"
 #include "shutdown.h"
 #include "wait.h"
 
@@ -116,8 +116,7 @@ static void kill_now(Shutdown *d) {
                 fail(d, &f);
                 return;
         }
-        (void)sd_event_add_time_relative(d->service->event, &d->deadline, CLOCK_MONOTONIC,
-                                         KILL_PATIENCE_USEC, USEC_PER_MSEC, on_never_died, d);
+        (void)loop_add_timer(d->service->event, &d->deadline, KILL_PATIENCE_USEC, on_never_died, d);
 }
 
 static int on_grace_over(sd_event_source *source, uint64_t usec, void *userdata) {
@@ -141,8 +140,7 @@ static void try_again(Shutdown *d) {
         d->pause_usec = MIN_OF(2 * pause, AGAIN_MAX_USEC);
         if (d->grace_usec == 0)
                 kill_now(d);
-        else if (sd_event_add_time_relative(d->service->event, &d->again, CLOCK_MONOTONIC, pause,
-                                            USEC_PER_MSEC, on_again, d) < 0 &&
+        else if (loop_add_timer(d->service->event, &d->again, pause, on_again, d) < 0 &&
                  !d->deadline) {
                 (void)failure_oom(&f);
                 fail(d, &f);
@@ -219,8 +217,7 @@ int shutdown_start(Call *call, const char *path, const Target *t, uint64_t grace
         d->socket_fd = fcntl(t->socket.fd, F_DUPFD_CLOEXEC, 3);
         if (!d->path || d->socket_fd < 0 ||
             (grace_usec > 0 && grace_usec < USEC_FOREVER / 2 &&
-             sd_event_add_time_relative(call->service->event, &d->deadline, CLOCK_MONOTONIC,
-                                        grace_usec, USEC_PER_MSEC, on_grace_over, d) < 0)) {
+             loop_add_timer(call->service->event, &d->deadline, grace_usec, on_grace_over, d) < 0)) {
                 (void)close_fd(d->socket_fd);
                 free(d->path);
                 free(d);
