@@ -124,6 +124,24 @@ def service(request, make_service):
 
 
 @pytest.fixture
+def isolation_rule():
+    """Loads the rule that is shipped, for another bridge if that is named; gone afterwards."""
+    nft = shutil.which("nft", path="/usr/sbin:/usr/bin")
+    if not nft:
+        pytest.skip("there is no nft (package nftables)")
+
+    def load(bridge="br-fc"):
+        rule = (fcproc.CHECKOUT / "nftables" / "fcproc-isolation.nft").read_text()
+        loaded = subprocess.run([nft, "-f", "-"], input=rule.replace('"br-fc"', f'"{bridge}"'), capture_output=True, text=True)
+        if "not supported" in loaded.stderr:
+            pytest.skip(f"this kernel has no nftables: {loaded.stderr}")
+        assert loaded.returncode == 0, loaded.stderr
+
+    yield load
+    subprocess.run([nft, "delete", "table", "inet", "fcproc_isolation"], capture_output=True, check=False)
+
+
+@pytest.fixture
 def client(bus):
     """A function that connects as a user (or a bare uid)."""
     clients = []
