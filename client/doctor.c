@@ -21,29 +21,14 @@
 #include <sys/wait.h>
 
 #include "connection.h"
+#include "doctor.h"
 #include "i18n.h"
 #include "output.h"
 #include "report.h"
 
 #define PORTS_MAX 1023
 
-typedef enum Result {
-        RESULT_OK,
-        RESULT_WARN,
-        RESULT_FAIL
-} Result;
-
-typedef struct Doctor {
-        Ctl *ctl;
-        bool service; /* it answers */
-        char *bridge, *firecracker;
-        char text[256], next[256];
-} Doctor;
-
-static void say(Doctor *d, const char *format, ...) _printf_(2, 3);
-static void next(Doctor *d, const char *format, ...) _printf_(2, 3);
-
-static void say(Doctor *d, const char *format, ...) {
+void say(Doctor *d, const char *format, ...) {
         va_list args;
 
         va_start(args, format);
@@ -51,7 +36,7 @@ static void say(Doctor *d, const char *format, ...) {
         va_end(args);
 }
 
-static void next(Doctor *d, const char *format, ...) {
+void next(Doctor *d, const char *format, ...) {
         va_list args;
 
         va_start(args, format);
@@ -59,8 +44,7 @@ static void next(Doctor *d, const char *format, ...) {
         va_end(args);
 }
 
-/* The first line of a file; false where there is none. */
-static bool read_line(const char *path, char *ret, size_t size) {
+bool read_line(const char *path, char *ret, size_t size) {
         FILE *f = fopen(path, "re");
         bool read;
 
@@ -227,34 +211,46 @@ static Result check_firecracker(Doctor *d) {
         return r < 0 ? RESULT_FAIL : RESULT_OK;
 }
 
-static Result check_version(Doctor *d) {
+bool read_output(const char *const argv[], char *ret, size_t size) {
+        size_t length = 0;
         struct pollfd p = {.events = POLLIN};
-        char text[256] = "";
         int fds[2];
-        ssize_t n = -1;
+        ssize_t n = 1;
         pid_t child;
 
-        if (!d->firecracker || pipe2(fds, O_CLOEXEC) < 0) {
-                say(d, _("There is no firecracker to ask for its version"));
-                next(d, _("See the line above"));
-                return RESULT_WARN;
-        }
+        if (pipe2(fds, O_CLOEXEC) < 0)
+                return false;
         child = fork();
         if (child == 0) {
                 (void)dup2(fds[1], STDOUT_FILENO);
-                (void)execl(d->firecracker, d->firecracker, "--version", NULL);
+                (void)dup2(fds[1], STDERR_FILENO);
+                (void)execv(argv[0], (char **)argv);
                 _exit(127);
         }
         (void)close(fds[1]);
         p.fd = fds[0];
-        if (child > 0 && poll(&p, 1, 2000) > 0)
-                n = read(fds[0], text, sizeof(text) - 1);
+        while (child > 0 && n > 0 && length < size - 1 && poll(&p, 1, 2000) > 0) {
+                n = read(fds[0], ret + length, size - 1 - length);
+                length += n > 0 ? (size_t)n : 0;
+        }
         (void)close(fds[0]);
         if (child > 0) {
                 (void)kill(child, SIGKILL);
                 (void)waitpid(child, NULL, 0);
         }
-        if (n > 0) {
+        ret[length] = '\0';
+        return length > 0;
+}
+
+static Result check_version(Doctor *d) {
+        char text[256];
+
+        if (!d->firecracker) {
+                say(d, _("There is no firecracker to ask for its version"));
+                next(d, _("See the line above"));
+                return RESULT_WARN;
+        }
+        if (read_output((const char *[]){d->firecracker, "--version", NULL}, text, sizeof(text))) {
                 text[strcspn(text, "\n")] = '\0';
                 say(d, "%.200s", text);
                 return RESULT_OK;
@@ -334,21 +330,6 @@ static Result check_bridge(Doctor *d) {
         }
         say(d, _("The bridge %s is up, %u of %d ports used"), d->bridge, ports, PORTS_MAX);
         return RESULT_OK;
-}
-
-static Result check_forward(Doctor *d) {
-        char v4[8] = "0", v6[8] = "0";
-
-        (void)read_line("/proc/sys/net/ipv4/ip_forward", v4, sizeof(v4));
-        (void)read_line("/proc/sys/net/ipv6/conf/all/forwarding", v6, sizeof(v6));
-        if (*v4 == '1' || *v6 == '1') {
-                say(d, _("Packets are forwarded (IPv4 %s, IPv6 %s)"),
-                    *v4 == '1' ? _("yes") : _("no"), *v6 == '1' ? _("yes") : _("no"));
-                return RESULT_OK;
-        }
-        say(d, _("Packets are not forwarded: guests reach this host only"));
-        next(d, _("If they are to reach more: sysctl net.ipv4.ip_forward=1, and a route or NAT"));
-        return RESULT_WARN;
 }
 
 static Result check_features(Doctor *d) {
@@ -443,6 +424,7 @@ static const struct {
         {"firecracker-version", check_version},
         {"bridge", check_bridge},
         {"forwarding", check_forward},
+        {"isolation", check_isolation},
         {"kernel-features", check_features},
         {"swap", check_swap},
         {"ksm", check_ksm},

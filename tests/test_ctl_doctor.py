@@ -46,7 +46,7 @@ def says(check, result, text, then=None):
 def test_what_there_is(bridge, doctor, polkit):
     found = doctor()
     assert list(found) == ["kvm", "tun", "service", "polkit", "group", "firecracker", "firecracker-version", "bridge", "forwarding",
-                           "kernel-features", "swap", "ksm", "smt"]  # fmt: skip
+                           "isolation", "kernel-features", "swap", "ksm", "smt"]  # fmt: skip
     assert all(found[name]["result"] == "ok" for name in ("service", "polkit", "firecracker", "firecracker-version", "bridge"))
 
 
@@ -181,6 +181,57 @@ def test_forwarding(service, doctor):
     finally:
         for path in (v4, v6):
             path.write_text("0") if path.exists() else None
+
+
+REACH = "isolated guests reach each other"
+
+
+@pytest.fixture
+def forwarding():
+    """Writes forwarding of the whole host and of a link; what was there comes back."""
+    before = {}
+
+    def switch(family, name, value):
+        path = Path(f"/proc/sys/net/{family}/conf/{name}/forwarding")
+        before.setdefault(path, path.read_text())
+        path.write_text(value)
+
+    for family in ("ipv4", "ipv6"):
+        switch(family, "all", "0")
+    yield switch
+    for path, value in before.items():
+        path.write_text(value) if path.exists() else None
+
+
+def test_isolation(bridge, doctor, forwarding):
+    """What counts is the bridge for IPv4, and the host for IPv6. Only root can know of a rule."""
+    says(doctor()["isolation"], "ok", "stay apart")
+    forwarding("ipv4", "br-fc", "1")
+    says(doctor("alice")["isolation"], "warn", REACH, "Only root can see rules")
+    says(doctor("root")["isolation"], "warn", REACH, "fcproc-isolation.nft")
+    forwarding("ipv4", "all", "1")
+    forwarding("ipv4", "br-fc", "0")
+    says(doctor()["isolation"], "ok", "stay apart")
+    forwarding("ipv6", "br-fc", "1")
+    says(doctor()["isolation"], "ok", "stay apart")
+    forwarding("ipv6", "all", "1")
+    says(doctor()["isolation"], "warn", REACH)
+
+
+def test_isolation_without_a_bridge(service, doctor, forwarding):
+    """It will be as the host is."""
+    says(doctor()["isolation"], "ok", "stay apart")
+    forwarding("ipv4", "all", "1")
+    says(doctor()["isolation"], "warn", REACH)
+
+
+def test_isolation_with_a_rule(bridge, doctor, forwarding, isolation_rule):
+    forwarding("ipv4", "all", "1")
+    isolation_rule()
+    says(doctor("root")["isolation"], "ok", "the rule that is shipped is loaded")
+    says(doctor("alice")["isolation"], "warn", "unless a rule stops it", "sudo fcprocctl doctor")
+    isolation_rule("br-other")
+    says(doctor("root")["isolation"], "warn", REACH)
 
 
 def test_old_kernel(make_service, doctor, monkeypatch):

@@ -348,6 +348,7 @@ def without_features(result):
 def test_doctor(transcript, bridge, bus, polkit):
     t = transcript("doctor")
     t.stand_ins.append((r"version \d+\.\d+\.\d+()", "version <VERSION>"))
+    t.stand_ins.append((r"/\S+(?=/fcproc/nftables/)()", "<DATADIR>"))
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
     with device("kvm"):
         for who, files in (("dave", GOOD), ("carol", BAD)):
