@@ -296,7 +296,7 @@ int socket_give(const ApiSocket *s, const char *path, uid_t uid, bool *ret_chang
         }
         if (r < 0)
                 return failure_kernel(f, r,
-                                      r == -EROFS ? "the service's unit needs ReadWritePaths= for it"
+                                      r == -EROFS ? "the service's unit needs BindPaths= for it"
                                                   : NULL,
                                       "Changing the mode of %s", path);
         if (fchownat(s->fd, "", uid, (gid_t)-1, AT_EMPTY_PATH) < 0)

@@ -68,7 +68,7 @@ booted_root() {
 boot() (
         root=$1 script=$2 out=$(realpath "$3")
         shift 3
-        groups=() options=(--register=no)
+        groups=() options=(--register=no) name=booted-$BASHPID
 
         work=$(mktemp -d) || exit 125
         clean() {
@@ -105,9 +105,9 @@ EOF
         if [ ! -d /run/systemd/system ]; then
                 options+=(--keep-unit)
                 if [ -f /sys/fs/cgroup/cgroup.controllers ]; then
-                        groups=("/sys/fs/cgroup/booted-$BASHPID")
+                        groups=("/sys/fs/cgroup/$name")
                 else
-                        groups=("/sys/fs/cgroup/unified/booted-$BASHPID" "/sys/fs/cgroup/systemd/booted-$BASHPID")
+                        groups=("/sys/fs/cgroup/unified/$name" "/sys/fs/cgroup/systemd/$name")
                 fi
                 mkdir -p "${groups[@]}" || exit 125
         fi
@@ -117,7 +117,7 @@ EOF
                 done
                 # bpf: without it DeviceAllow= and IPAddressDeny= are passed over in silence.
                 SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 exec timeout --kill-after=10 "${BOOT_SECONDS:-120}" \
-                        systemd-nspawn --quiet --directory="$work/root" --machine="booted-$BASHPID" --boot \
+                        systemd-nspawn --quiet --directory="$work/root" --machine="$name" --boot \
                         "${options[@]}" --private-network --capability=all --system-call-filter='bpf @keyring' \
                         --bind=/dev/net/tun --bind="$out:/out" --console=pipe --link-journal=no \
                         systemd.run=/out/init systemd.show_status=no </dev/null >"$out/console" 2>&1
