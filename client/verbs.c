@@ -16,8 +16,8 @@
 #define NONE 0, 0
 
 const Verb verbs[] = {
-        {"list", "", N_("List your VMs (root: all)"), "[{pid, uid, api_sock, pidfd-inode?}]", NONE,
-         0, verb_list},
+        {"list", "", N_("List your VMs (root: all)"),
+         "[{pid, uid, api_sock, pidfd-inode?, state?}]", NONE, 0, verb_list},
         {"taps", "", N_("List your taps (root: all)"),
          "[{tap, ifindex, uid, bridge?, carrier?, auto-delete?, isolated?, guest-mac?, mtu?, tun-uid?}]",
          NONE, 0, verb_taps},

@@ -18,7 +18,7 @@ int link_job_submit(Call *call, const LinkJob *init, void (*run)(Job *job, Netli
         if (!j)
                 return failure_oom(&f), call_fail(call, error, &f);
         *j = *init;
-        j->job = (Job){.run = run, .done = done, .drop = drop_job};
+        j->job = (Job){.run = run, .done = done, .drop = drop_job, .user = call->user->uid};
         j->service = call->service;
         j->call = call;
         j->config = *call->service->config;

@@ -364,7 +364,10 @@ int method_list_taps(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         j = calloc(1, sizeof(*j) + link_table_count_taps(s->links, uid) * sizeof(Link));
         if (!j)
                 return failure_oom(&f), call_fail(call, error, &f);
-        j->job = (Job){.run = list_taps_run, .done = list_taps_done, .drop = list_taps_drop};
+        j->job = (Job){.run = list_taps_run,
+                       .done = list_taps_done,
+                       .drop = list_taps_drop,
+                       .user = call->user->uid};
         j->service = s;
         j->call = call;
         for (LinkEntry *e = link_table_next(s->links, NULL); e; e = link_table_next(s->links, e))

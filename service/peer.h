@@ -40,6 +40,7 @@ typedef struct TapInMaking {
 typedef struct Intake {
         uint64_t since;
         unsigned messages;
+        bool told; /* in the log, that they are too many */
 } Intake;
 
 typedef struct User {
