@@ -87,15 +87,6 @@ unsigned link_table_count_displaced(LinkTable *t, uid_t uid) {
         return count(t, uid, link_is_displaced);
 }
 
-void link_table_set_guest_mac(LinkTable *t, int ifindex, const uint8_t mac[static 6]) {
-        LinkEntry *e = link_table_by_ifindex(t, ifindex);
-
-        if (!e)
-                return;
-        e->has_guest_mac = true;
-        memcpy(e->guest_mac, mac, 6);
-}
-
 static void remove_entry(LinkTable *t, LinkEntry *e) {
         LIST_REMOVE(e, in_bucket);
         t->on_change(e, &e->link, NULL, t->userdata);
@@ -190,11 +181,6 @@ static int on_readable(sd_event_source *source, int fd, uint32_t revents, void *
         return 0;
 }
 
-static void on_fdb(int port, const uint8_t mac[static 6], bool is_static, void *userdata) {
-        if (is_static)
-                link_table_set_guest_mac(userdata, port, mac);
-}
-
 int link_table_new(sd_event *event, LinkChangedFunction on_change, void *userdata, LinkTable **ret) {
         LinkTable *t = calloc(1, sizeof(*t));
         int r;
@@ -211,8 +197,6 @@ int link_table_new(sd_event *event, LinkChangedFunction on_change, void *userdat
                                     t);
         if (r >= 0)
                 r = take_census(t);
-        if (r >= 0)
-                r = netlink_dump_fdb(t->dump, on_fdb, t);
         if (r < 0) {
                 link_table_free(t);
                 return r;

@@ -18,8 +18,6 @@ typedef struct LinkEntry {
         Link link;
         bool announced;  /* the tap was complete, and said to be created */
         unsigned duties; /* queued for it, see tap-watch.c */
-        bool has_guest_mac;
-        uint8_t guest_mac[6];
         LIST_ENTRY(LinkEntry) in_bucket;
 } LinkEntry;
 
@@ -38,7 +36,6 @@ void link_table_sync(LinkTable *table);
 LinkEntry *link_table_by_name(LinkTable *table, const char *name);
 LinkEntry *link_table_by_ifindex(LinkTable *table, int ifindex);
 LinkEntry *link_table_next(LinkTable *table, LinkEntry *after); /* NULL: the first */
-void link_table_set_guest_mac(LinkTable *table, int ifindex, const uint8_t mac[static 6]);
 
 /* Ours, a tap, under its own name. */
 bool link_is_our_tap(const Link *link);

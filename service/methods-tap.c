@@ -30,12 +30,8 @@ static void create_tap_done(Job *job) {
         user_end_tap(j->service, call->user, &j->making);
         if (j->result < 0)
                 call_finish_failed(call, &j->failure);
-        else {
-                if (j->spec.has_guest_mac)
-                        link_table_set_guest_mac(j->service->links, j->made.ifindex,
-                                                 j->spec.guest_mac);
+        else
                 call_finish(call, "i", j->made.ifindex);
-        }
         if (creator_gone)
                 tap_watch_peer_gone(j->service, j->spec.auto_delete);
         free(j);
@@ -296,7 +292,6 @@ static void list_taps_run(Job *job, Netlink *nl) {
 
 static int append_tap(sd_bus_message *reply, LinkTable *links, const Link *link) {
         LinkEntry *bridge = link->master ? link_table_by_ifindex(links, link->master) : NULL;
-        LinkEntry *e = link_table_by_ifindex(links, link->ifindex);
         char mac[18];
         int r;
 
@@ -312,8 +307,8 @@ static int append_tap(sd_bus_message *reply, LinkTable *links, const Link *link)
                                           *link->alias.auto_delete != '\0', "isolated", "b",
                                           link->isolated, "mtu", "u", link->mtu, "tun-uid", "u",
                                           link->tun_uid);
-        if (r >= 0 && e && e->has_guest_mac) {
-                mac_format(e->guest_mac, mac);
+        if (r >= 0 && link->alias.has_guest_mac) {
+                mac_format(link->alias.guest_mac, mac);
                 r = sd_bus_message_append(reply, "{sv}", "guest-mac", "s", mac);
         }
         if (r >= 0)

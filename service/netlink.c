@@ -311,36 +311,6 @@ int netlink_add_fdb(Netlink *nl, int port, const uint8_t mac[static 6]) {
         return talk(nl, m, NULL, NULL);
 }
 
-struct FdbSink {
-        FdbFunction function;
-        void *userdata;
-};
-
-static int sink_fdb(const struct nlmsghdr *m, void *userdata) {
-        const struct ndmsg *nd = mnl_nlmsg_get_payload(m);
-        struct FdbSink *sink = userdata;
-        const struct nlattr *a;
-
-        if (m->nlmsg_type != RTM_NEWNEIGH || mnl_nlmsg_get_payload_len(m) < sizeof(*nd) ||
-            nd->ndm_family != AF_BRIDGE)
-                return 0;
-        mnl_attr_for_each(a, m, sizeof(*nd))
-                if (mnl_attr_get_type(a) == NDA_LLADDR && mnl_attr_get_payload_len(a) == 6)
-                        sink->function(nd->ndm_ifindex, mnl_attr_get_payload(a),
-                                       nd->ndm_state == NUD_NOARP && (nd->ndm_flags & NTF_STICKY),
-                                       sink->userdata);
-        return 0;
-}
-
-int netlink_dump_fdb(Netlink *nl, FdbFunction function, void *userdata) {
-        struct FdbSink sink = {function, userdata};
-        struct nlmsghdr *m = request_new(nl, RTM_GETNEIGH, NLM_F_DUMP);
-        struct ndmsg *nd = mnl_nlmsg_put_extra_header(m, sizeof(*nd));
-
-        nd->ndm_family = AF_BRIDGE;
-        return talk_dump(nl, m, sink_fdb, &sink);
-}
-
 int netlink_add_address(Netlink *nl, int ifindex, int family, const void *address, uint8_t prefix) {
         struct nlmsghdr *m = request_new(nl, RTM_NEWADDR, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
         struct ifaddrmsg *info = mnl_nlmsg_put_extra_header(m, sizeof(*info));

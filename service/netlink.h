@@ -55,7 +55,6 @@ typedef struct PortFlags {
 } PortFlags;
 
 typedef void (*LinkFunction)(const Link *link, bool deleted, void *userdata);
-typedef void (*FdbFunction)(int port, const uint8_t mac[static 6], bool is_static, void *userdata);
 typedef void (*AddressFunction)(int ifindex, int family, const void *address, uint8_t prefix,
                                 void *userdata);
 
@@ -79,7 +78,6 @@ int netlink_delete_link(Netlink *nl, int ifindex);
 int netlink_delete_group(Netlink *nl, uint32_t group);
 /* A static, sticky entry; -EEXIST where the bridge knows the address already. */
 int netlink_add_fdb(Netlink *nl, int port, const uint8_t mac[static 6]);
-int netlink_dump_fdb(Netlink *nl, FdbFunction function, void *userdata);
 int netlink_add_address(Netlink *nl, int ifindex, int family, const void *address, uint8_t prefix);
 int netlink_dump_addresses(Netlink *nl, int family, AddressFunction function, void *userdata);
 

@@ -148,7 +148,8 @@ static int plug_in(Netlink *nl, const TapSpec *spec, int ifindex, const Link *br
         uint8_t mac[6];
         int r;
 
-        if (!alias_format_tap(spec->owner, spec->auto_delete, alias))
+        if (!alias_format_tap(spec->owner, spec->has_guest_mac ? spec->guest_mac : NULL,
+                              spec->auto_delete, alias))
                 return failure_set(f, FAILURE_INVALID_ARGS,
                                    "Tap %s: this connection's name cannot be kept in an alias; create it "
                                    "without auto-delete",

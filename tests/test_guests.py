@@ -196,6 +196,10 @@ def test_the_alias(bridge, alice):
     alice.do("CreateTap", "tap0", auto_delete=True)
     assert links()["tap0"]["ifalias"] == f"org.banger.FcProc uid={alice.uid} auto-delete={alice.name}"
     assert alice.do("ListTaps")[0][3]["auto-delete"] is True
+    alice.do("CreateTap", "tap0", auto_delete=True, guest_mac=A.upper())
+    assert links()["tap0"]["ifalias"] == f"org.banger.FcProc uid={alice.uid} guest-mac={A} auto-delete={alice.name}"
+    alice.do("CreateTap", "tap0", guest_mac=A)
+    assert links()["tap0"]["ifalias"] == f"org.banger.FcProc uid={alice.uid} guest-mac={A}"
 
 
 def test_the_vmm_lets_go(others, alice, hold):

@@ -166,7 +166,8 @@ def test_a_tap_made_by_hand(bridge, alice, root):
 @pytest.mark.parametrize("alias", ["org.banger.FcProc", "org.banger.FcProc uid=", "org.banger.FcProc uid=x", "org.banger.FcProc uid=-1",
                                    "org.banger.FcProc uid=4294967296", "org.banger.FcProc uid={uid} and more",
                                    " org.banger.FcProc uid={uid}", "org.banger.FcProc uid={uid}x", "org.banger.FcProc uid=0{uid}",
-                                   "org.banger.FcProc uid={uid} auto-delete="])  # fmt: skip
+                                   "org.banger.FcProc uid={uid} auto-delete=",
+                                   "org.banger.FcProc uid={uid} guest-mac=02:FC:00:00:00:01"])  # fmt: skip
 def test_the_alias_grammar(bridge, alice, alias):
     """What is not to the letter the mark is not the mark."""
     run("ip", "tuntap", "add", "mode", "tap", "name", "tap0")

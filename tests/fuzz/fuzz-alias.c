@@ -12,7 +12,8 @@ static void check(const char *text) {
         alias_parse(text, &a);
         if (a.kind != ALIAS_IS_TAP)
                 return;
-        if (!alias_format_tap(a.uid, a.auto_delete, again) || strcmp(text, again) != 0)
+        if (!alias_format_tap(a.uid, a.has_guest_mac ? a.guest_mac : NULL, a.auto_delete, again) ||
+            strcmp(text, again) != 0)
                 abort();
 }
 
@@ -28,7 +29,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         (void)strcpy(stpcpy(prefixed, prefix), text);
         check(text);
         check(prefixed);
-        if (*text && alias_format_tap(7, text, again)) {
+        if (*text && alias_format_tap(7, NULL, text, again)) {
                 alias_parse(again, &a);
                 if (a.kind != ALIAS_IS_TAP || a.uid != 7 || strcmp(a.auto_delete, text) != 0)
                         abort();

@@ -13,13 +13,6 @@ static void on_link(const Link *link, bool deleted, void *userdata) {
                 abort();
 }
 
-static void on_fdb(int port, const uint8_t mac[static 6], bool is_static, void *userdata) {
-        uint8_t copy[6];
-
-        memcpy(copy, mac, 6);
-        *(uint8_t *)userdata |= copy[5];
-}
-
 static void on_address(int ifindex, int family, const void *address, uint8_t prefix, void *userdata) {
         uint8_t copy[16];
         size_t size = family == AF_INET ? 4 : 16;
@@ -48,7 +41,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                 (void)netlink_dump_links(nl, on_link, NULL);
                 break;
         case 2:
-                (void)netlink_dump_fdb(nl, on_fdb, &sink);
+                (void)netlink_change_link(nl, &(LinkChange){.ifindex = 5, .up = true});
                 break;
         case 3:
                 (void)netlink_dump_addresses(nl, AF_INET, on_address, &sink);
