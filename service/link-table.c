@@ -18,7 +18,7 @@ struct LinkTable {
         LinkChangedFunction on_change;
         void *userdata;
         bool syncing;
-        LIST_HEAD(, LinkEntry) buckets[BUCKETS];
+        LIST_HEAD(, LinkEntry) buckets[BUCKETS], by_name[BUCKETS];
 };
 
 bool link_is_displaced(const Link *link) {
@@ -63,8 +63,18 @@ LinkEntry *link_table_next(LinkTable *t, LinkEntry *after) {
         return NULL;
 }
 
+static unsigned hash_name(const char *name) {
+        unsigned h = 5381;
+
+        for (; *name; name++)
+                h = h * 33 + (unsigned char)*name;
+        return h % BUCKETS;
+}
+
 LinkEntry *link_table_by_name(LinkTable *t, const char *name) {
-        for (LinkEntry *e = link_table_next(t, NULL); e; e = link_table_next(t, e))
+        LinkEntry *e;
+
+        LIST_FOREACH(e, &t->by_name[hash_name(name)], in_name_bucket)
                 if (strcmp(e->link.name, name) == 0)
                         return e;
         return NULL;
@@ -89,6 +99,7 @@ unsigned link_table_count_displaced(LinkTable *t, uid_t uid) {
 
 static void remove_entry(LinkTable *t, LinkEntry *e) {
         LIST_REMOVE(e, in_bucket);
+        LIST_REMOVE(e, in_name_bucket);
         t->on_change(e, &e->link, NULL, t->userdata);
         free(e);
 }
@@ -105,7 +116,9 @@ static void on_link(const Link *link, bool deleted, void *userdata) {
         if (e) {
                 Link before = e->link;
 
+                LIST_REMOVE(e, in_name_bucket);
                 e->link = *link;
+                LIST_INSERT_HEAD(&t->by_name[hash_name(link->name)], e, in_name_bucket);
                 t->on_change(e, &before, link, t->userdata);
                 return;
         }
@@ -114,6 +127,7 @@ static void on_link(const Link *link, bool deleted, void *userdata) {
                 return; /* its next report, or the next dump, brings it back */
         e->link = *link;
         LIST_INSERT_HEAD(&t->buckets[(unsigned)link->ifindex % BUCKETS], e, in_bucket);
+        LIST_INSERT_HEAD(&t->by_name[hash_name(link->name)], e, in_name_bucket);
         t->on_change(e, NULL, link, t->userdata);
 }
 

@@ -18,7 +18,7 @@ typedef struct LinkEntry {
         Link link;
         bool announced;  /* the tap was complete, and said to be created */
         unsigned duties; /* queued for it, see tap-watch.c */
-        LIST_ENTRY(LinkEntry) in_bucket;
+        LIST_ENTRY(LinkEntry) in_bucket, in_name_bucket;
 } LinkEntry;
 
 typedef struct LinkTable LinkTable;

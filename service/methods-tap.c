@@ -27,7 +27,7 @@ static void create_tap_done(Job *job) {
         Call *call = link_job_back(j);
         bool creator_gone = call->peer->gone && *j->spec.auto_delete;
 
-        user_end_tap(j->service, call->user, &j->making);
+        tap_making_end(j->service, &j->making);
         if (j->result < 0)
                 call_finish_failed(call, &j->failure);
         else
@@ -35,6 +35,12 @@ static void create_tap_done(Job *job) {
         if (creator_gone)
                 tap_watch_peer_gone(j->service, j->spec.auto_delete);
         free(j);
+}
+
+/* A tap that the worker is just making has no mark yet. */
+static bool is_unmarked(Service *s, const LinkEntry *e) {
+        return e->link.kind == LINK_TAP && e->link.alias.kind == ALIAS_FOREIGN &&
+               tap_is_being_made(s, e->link.name, UID_NONE);
 }
 
 /* The name may be free, or the caller's own tap. */
@@ -47,11 +53,10 @@ static int check_namesake(Service *s, const char *tap, const User *user, bool *r
                 return failure_set(f, FAILURE_NO_SUCH_BRIDGE,
                                    "There is no bridge %s for tap %s; call EnsureBridge first",
                                    s->config->bridge_name, tap);
-        *ret_replaces = e != NULL || user_is_making_tap(user, tap);
+        *ret_replaces = e != NULL || tap_is_being_made(s, tap, user->uid);
         if (!e)
                 return 0;
-        /* one that the worker is just making has no mark yet: the worker will know */
-        if (e->link.kind == LINK_TAP && !e->link.persistent && s->n_taps_in_making > 0)
+        if (is_unmarked(s, e)) /* the worker will know */
                 return 0;
         if (!link_is_our_tap(&e->link))
                 return failure_set(f, FAILURE_NOT_OURS,
@@ -74,17 +79,15 @@ static int check_tap_quota(Call *call, const char *tap, bool replaces, bool *ret
         *ret_wait = false;
         if (replaces) {
                 /* those that wait for their delete have a budget of their own; over it, replacing waits */
-                *ret_wait = link_table_count_displaced(s->links, u->uid) + u->n_taps_in_making >=
-                                    budget &&
+                *ret_wait = tap_count(s, u->uid).displaced >= budget &&
                             link_table_count_displaced(s->links, UID_NONE) > 0;
                 return 0;
         }
-        if (u->uid != 0 &&
-            link_table_count_taps(s->links, u->uid) + u->n_taps_in_making >= c->max_taps_per_user)
+        if (u->uid != 0 && tap_count(s, u->uid).taps >= c->max_taps_per_user)
                 return failure_set(f, FAILURE_LIMITS_EXCEEDED,
                                    "Tap %s: uid %u has %u taps, which is the limit (max_taps_per_user); delete one first",
                                    tap, u->uid, c->max_taps_per_user);
-        if (link_table_count_taps(s->links, UID_NONE) + s->n_taps_in_making >= c->max_taps)
+        if (tap_count(s, UID_NONE).taps >= c->max_taps)
                 return failure_set(f, FAILURE_LIMITS_EXCEEDED,
                                    "Tap %s: all users together have %u taps, which is the limit (max_taps); delete some "
                                    "first",
@@ -189,7 +192,7 @@ static void displace_tap_run(Job *job, Netlink *nl) {
         LinkJob *j = (LinkJob *)job;
 
         if (!link_job_lacks_netlink(j, nl))
-                j->result = tap_displace(nl, &j->features, j->ifindex, j->uid, &j->failure);
+                j->result = tap_displace(nl, &j->features, j->ifindex, j->name, j->uid, &j->failure);
 }
 
 static void on_reaped(const Failure *failure, void *userdata) {
@@ -231,6 +234,7 @@ int method_delete_tap(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         Service *s = userdata;
         const char *tap;
         LinkEntry *e;
+        LinkJob job;
         Failure f;
         int r;
 
@@ -249,7 +253,7 @@ int method_delete_tap(sd_bus_message *m, void *userdata, sd_bus_error *error) {
 
         link_table_sync(s->links);
         e = link_table_by_name(s->links, tap);
-        if (!e)
+        if (!e || is_unmarked(s, e))
                 return failure_set(&f, FAILURE_NO_SUCH_TAP, "There is no tap %s; nothing to delete",
                                    tap),
                        call_fail(call, error, &f);
@@ -263,8 +267,9 @@ int method_delete_tap(sd_bus_message *m, void *userdata, sd_bus_error *error) {
                            error);
         if (r != 0)
                 return r;
-        return link_job_submit(call, &(LinkJob){.ifindex = e->link.ifindex, .uid = e->link.alias.uid},
-                               displace_tap_run, displace_tap_done, error);
+        job = (LinkJob){.ifindex = e->link.ifindex, .uid = e->link.alias.uid};
+        memcpy(job.name, e->link.name, sizeof(job.name));
+        return link_job_submit(call, &job, displace_tap_run, displace_tap_done, error);
 }
 
 /* --- ListTaps --- */
@@ -274,6 +279,8 @@ typedef struct ListJob {
         Job job; /* first */
         Service *service;
         Call *call;
+        int result;
+        Failure failure;
         size_t n;
         Link links[];
 } ListJob;
@@ -285,9 +292,18 @@ static void list_taps_drop(Job *job) {
 static void list_taps_run(Job *job, Netlink *nl) {
         ListJob *j = (ListJob *)job;
 
-        for (size_t i = 0; nl && i < j->n; i++)
-                if (netlink_get_link(nl, j->links[i].ifindex, NULL, &j->links[i]) < 0)
-                        j->links[i].ifindex = 0; /* gone meanwhile */
+        if (!nl)
+                j->result = failure_kernel(&j->failure, ENOBUFS, NULL, "Opening a netlink socket");
+        for (size_t i = 0; j->result >= 0 && i < j->n; i++) {
+                Link *link = &j->links[i];
+                int r = netlink_get_link(nl, link->ifindex, NULL, link);
+
+                if (r == -ENODEV)
+                        link->ifindex = 0; /* gone meanwhile */
+                else if (r < 0)            /* a list with holes would be a lie */
+                        j->result = failure_kernel(&j->failure, r, netlink_detail(nl),
+                                                   "Tap %s: looking it up", link->name);
+        }
 }
 
 static int append_tap(sd_bus_message *reply, LinkTable *links, const Link *link) {
@@ -324,6 +340,11 @@ static void list_taps_done(Job *job) {
 
         link_table_sync(j->service->links);
         call->with_worker = false;
+        if (j->result < 0) {
+                call_finish_failed(call, &j->failure);
+                free(j);
+                return;
+        }
         r = sd_bus_message_new_method_return(call->message, &reply);
         if (r >= 0)
                 r = sd_bus_message_open_container(reply, 'a', "(siua{sv})");

@@ -15,17 +15,10 @@ struct Call;
 struct KnownSocket;
 struct WaitWatch;
 
-/* A tap that the worker is to make: counted, and its name known, before the kernel reports it. */
-typedef struct TapInMaking {
-        const char *name;
-        LIST_ENTRY(TapInMaking) in_user;
-} TapInMaking;
-
 typedef struct User {
         uid_t uid;
         unsigned refs;
-        unsigned calls, waits, n_taps_in_making;
-        LIST_HEAD(, TapInMaking) taps_in_making;
+        unsigned calls, waits;
         unsigned polkit_running;
         TAILQ_HEAD(, Call) polkit_queue; /* beyond the share: in the order of their coming */
         unsigned failures;               /* since then, for the log */
@@ -73,8 +66,3 @@ User *user_unref(User *user);
 /* Counts one more wait of user's: LIMITS_EXCEEDED. */
 int user_begin_wait(Service *service, User *user, Failure *f);
 void user_end_wait(Service *service, User *user);
-
-/* A tap that is to be made counts from now on. */
-void user_begin_tap(Service *service, User *user, TapInMaking *making);
-void user_end_tap(Service *service, User *user, TapInMaking *making);
-bool user_is_making_tap(const User *user, const char *name);

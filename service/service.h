@@ -43,8 +43,9 @@ typedef struct Service {
         KnownSockets *known;
         Discovery *discovery;
         sd_event_source *subuid_watch;
-        unsigned n_waits, n_taps_in_making; /* over all users */
-        bool reaps_again;                   /* a timer is set, see tap-watch.c */
+        unsigned n_waits;                        /* over all users */
+        LIST_HEAD(, TapInMaking) taps_in_making; /* see tap-count.h */
+        bool reaps_again;                        /* a timer is set, see tap-watch.c */
         bool stopping;
 } Service;
 

@@ -52,7 +52,8 @@ static void duty_run(Job *job, Netlink *nl) {
                 if (!*link.alias.auto_delete || link.carrier || !link.persistent ||
                     (link.carrier_up_count == 0 && j->duty != DUTY_CREATOR_GONE))
                         return;
-                j->result = tap_displace(nl, &j->features, j->ifindex, j->uid, &j->failure);
+                j->result = tap_displace(nl, &j->features, j->ifindex, link.name, j->uid,
+                                         &j->failure);
         }
         j->acted = j->result >= 0;
 }

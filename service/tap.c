@@ -232,17 +232,18 @@ int tap_create(Netlink *nl, const Features *features, const TapSpec *spec, TapMa
         return 0;
 }
 
-int tap_displace(Netlink *nl, const Features *features, int ifindex, uid_t expected, Failure *f) {
+int tap_displace(Netlink *nl, const Features *features, int ifindex, const char *name, uid_t owner,
+                 Failure *f) {
         Link link;
         int r;
 
         r = netlink_get_link(nl, ifindex, NULL, &link);
-        if (r == -ENODEV)
+        if (r == -ENODEV || (r >= 0 && link_is_displaced(&link)))
                 return failure_set(f, FAILURE_NO_SUCH_TAP,
-                                   "The tap is gone already; nothing to delete");
+                                   "There is no tap %s any more; nothing to delete", name);
         if (r < 0)
-                return step_failed(nl, "", r, "looking it up", f);
-        if (!link_is_our_tap(&link) || link.alias.uid != expected)
+                return step_failed(nl, name, r, "looking it up", f);
+        if (!link_is_our_tap(&link) || link.alias.uid != owner)
                 return not_ours(&link, f);
         return displace_link(nl, features, &link, f);
 }
@@ -271,12 +272,17 @@ static int delete_one(Netlink *nl, int ifindex, Failure *f) {
         Link link = {};
         int r = netlink_get_link(nl, ifindex, NULL, &link);
 
-        if (r >= 0 && !link_is_displaced(&link)) /* an admin has taken it over */
-                return not_ours(&link, f);
+        /* it is called by its number: the name that it has now is a reserved one */
+        if (r >= 0 && !link_is_displaced(&link))
+                return failure_set(f, FAILURE_NOT_OURS,
+                                   "Link %d was a tap to be deleted, and an administrator has taken it "
+                                   "over; they should delete it",
+                                   ifindex);
         if (r >= 0)
                 r = netlink_delete_link(nl, ifindex);
         if (r < 0 && r != -ENODEV)
-                return step_failed(nl, link.name, r, "deleting it", f);
+                return failure_kernel(f, r, netlink_detail(nl),
+                                      "Link %d: deleting it, which was a tap", ifindex);
         return 0;
 }
 

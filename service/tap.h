@@ -35,9 +35,11 @@ typedef struct TapMade {
 int tap_create(Netlink *nl, const Features *features, const TapSpec *spec, TapMade *ret, Failure *f);
 
 /* Takes a tap out of use for good: off the bridge, down, and under a reserved name, so that its
- * holder's frames go nowhere and its name is free. expected: what the caller was authorized on.
- * -FAILURE_NO_SUCH_TAP, -FAILURE_NOT_OURS where it is no longer that. */
-int tap_displace(Netlink *nl, const Features *features, int ifindex, uid_t expected, Failure *f);
+ * holder's frames go nowhere and its name is free. name, owner: what the caller was authorized on.
+ * -FAILURE_NO_SUCH_TAP where it is gone, or was displaced meanwhile; -FAILURE_NOT_OURS where it is
+ * no longer that. */
+int tap_displace(Netlink *nl, const Features *features, int ifindex, const char *name, uid_t owner,
+                 Failure *f);
 
 /* Deletes displaced taps, n at most TAP_BATCH_MAX, in one wait of the kernel's; blocks for some 15 ms.
  * What is gone already is no failure. */

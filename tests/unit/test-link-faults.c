@@ -225,7 +225,7 @@ static void every_step_of_deletes(void **state) {
                                                          0);
                                         ifindexes[i] = made.ifindex;
                                         assert_int_equal(tap_displace(nl, &features, made.ifindex,
-                                                                      1000, &f),
+                                                                      "tap0", 1000, &f),
                                                          0);
                                 }
                                 (void)strcpy(other.name, "fc-stays");
@@ -255,11 +255,19 @@ static void displaces_only_what_was_meant(void **state) {
         Link link;
 
         assert_int_equal(tap_create(nl, &features, &plain, &made, &f), 0);
-        assert_int_equal(tap_displace(nl, &features, made.ifindex, 1001, &f), -FAILURE_NOT_OURS);
+        assert_int_equal(tap_displace(nl, &features, made.ifindex, "tap0", 1001, &f),
+                         -FAILURE_NOT_OURS);
         assert_int_equal(netlink_get_link(nl, 0, "tap0", &link), 0);
-        assert_int_equal(tap_displace(nl, &features, made.ifindex + 1000, 1000, &f),
+        assert_int_equal(tap_displace(nl, &features, made.ifindex + 1000, "tap0", 1000, &f),
                          -FAILURE_NO_SUCH_TAP);
-        assert_int_equal(tap_displace(nl, &features, 1, 1000, &f), -FAILURE_NOT_OURS);
+        assert_int_equal(tap_displace(nl, &features, 1, "lo", 1000, &f), -FAILURE_NOT_OURS);
+        /* displaced by another call meanwhile: gone, and its reserved name is nobody's business */
+        assert_int_equal(tap_displace(nl, &features, made.ifindex, "tap0", 1000, &f), 0);
+        assert_int_equal(tap_displace(nl, &features, made.ifindex, "tap0", 1000, &f),
+                         -FAILURE_NO_SUCH_TAP);
+        assert_non_null(strstr(f.text, "no tap tap0"));
+        assert_null(strstr(f.text, DISPLACED_PREFIX));
+        assert_int_equal(tap_create(nl, &features, &plain, &made, &f), 0);
         /* a tap that is not displaced is not deleted, alone or in a group */
         assert_int_equal(taps_delete(nl, &made.ifindex, 1, &f), -FAILURE_NOT_OURS);
         assert_int_equal(taps_delete(nl, (int[]){made.ifindex, 1}, 2, &f), -FAILURE_NOT_OURS);
