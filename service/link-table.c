@@ -4,18 +4,22 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/epoll.h>
 
 #include "cleanup.h"
+#include "link-reports.h"
 #include "link-table.h"
 #include "log.h"
+#include "paced.h"
 
 #define BUCKETS 1024
+#define REST (5 * USEC_PER_MSEC) /* after each gulp of reports */
 
 struct LinkTable {
-        Netlink *monitor, *dump;
-        sd_event_source *source;
+        LinkReports *reports;
+        Netlink *dump;
+        Paced *paced;
         LinkChangedFunction on_change;
+        LinkReportsLostFunction on_lost;
         void *userdata;
         bool syncing;
         LIST_HEAD(, LinkEntry) buckets[BUCKETS], by_name[BUCKETS];
@@ -28,6 +32,10 @@ bool link_is_displaced(const Link *link) {
 
 bool link_is_our_tap(const Link *link) {
         return link->kind == LINK_TAP && link->alias.kind == ALIAS_IS_TAP && !link_is_displaced(link);
+}
+
+bool link_is_complete(const Link *link) {
+        return link->persistent || link->carrier_up_count > 0;
 }
 
 void tap_mac(int ifindex, uint8_t ret[static 6]) {
@@ -104,7 +112,14 @@ static void remove_entry(LinkTable *t, LinkEntry *e) {
         free(e);
 }
 
-static void on_link(const Link *link, bool deleted, void *userdata) {
+/* What was seen holds until the link has left its bridge: a change back is no excuse. */
+static void note_taken_mac(LinkEntry *e, const uint8_t *taken) {
+        if (taken)
+                memcpy(e->taken_mac, taken, 6);
+        e->mac_taken = e->link.master != 0 && (e->mac_taken || taken);
+}
+
+static void on_link(const Link *link, bool deleted, const uint8_t *taken, void *userdata) {
         LinkTable *t = userdata;
         LinkEntry *e = link_table_by_ifindex(t, link->ifindex);
 
@@ -118,6 +133,7 @@ static void on_link(const Link *link, bool deleted, void *userdata) {
 
                 LIST_REMOVE(e, in_name_bucket);
                 e->link = *link;
+                note_taken_mac(e, taken);
                 LIST_INSERT_HEAD(&t->by_name[hash_name(link->name)], e, in_name_bucket);
                 t->on_change(e, &before, link, t->userdata);
                 return;
@@ -126,6 +142,7 @@ static void on_link(const Link *link, bool deleted, void *userdata) {
         if (!e)
                 return; /* its next report, or the next dump, brings it back */
         e->link = *link;
+        note_taken_mac(e, taken);
         LIST_INSERT_HEAD(&t->buckets[(unsigned)link->ifindex % BUCKETS], e, in_bucket);
         LIST_INSERT_HEAD(&t->by_name[hash_name(link->name)], e, in_name_bucket);
         t->on_change(e, NULL, link, t->userdata);
@@ -147,7 +164,7 @@ static void on_census(const Link *link, bool deleted, void *userdata) {
                 c->present[c->n++] = link->ifindex;
         } else
                 c->incomplete = true;
-        on_link(link, false, c->table);
+        on_link(link, false, NULL, c->table);
 }
 
 static int by_number(const void *a, const void *b) {
@@ -181,34 +198,35 @@ void link_table_sync(LinkTable *t) {
                 return;
         t->syncing = true;
         for (int i = 0; i < 4; i++) {
-                r = netlink_read_monitor(t->monitor, on_link, t);
+                r = link_reports_read(t->reports, on_link, t);
                 if (r != -ENOBUFS)
                         break;
                 log_message(LOG_WARNING, "Link reports were lost; reading all links again");
                 (void)take_census(t);
+                t->on_lost(t->userdata);
         }
         t->syncing = false;
 }
 
-static int on_readable(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+static void on_readable(void *userdata) {
         link_table_sync(userdata);
-        return 0;
 }
 
-int link_table_new(sd_event *event, LinkChangedFunction on_change, void *userdata, LinkTable **ret) {
+int link_table_new(sd_event *event, LinkChangedFunction on_change, LinkReportsLostFunction on_lost,
+                   void *userdata, LinkTable **ret) {
         LinkTable *t = calloc(1, sizeof(*t));
         int r;
 
         if (!t)
                 return -ENOMEM;
         t->on_change = on_change;
+        t->on_lost = on_lost;
         t->userdata = userdata;
-        r = netlink_open_monitor(&t->monitor);
+        r = link_reports_new(&t->reports);
         if (r >= 0)
                 r = netlink_open(&t->dump);
         if (r >= 0)
-                r = sd_event_add_io(event, &t->source, netlink_fd(t->monitor), EPOLLIN, on_readable,
-                                    t);
+                r = paced_new(event, link_reports_fd(t->reports), REST, on_readable, t, &t->paced);
         if (r >= 0)
                 r = take_census(t);
         if (r < 0) {
@@ -222,7 +240,7 @@ int link_table_new(sd_event *event, LinkChangedFunction on_change, void *userdat
 void link_table_free(LinkTable *t) {
         if (!t)
                 return;
-        sd_event_source_disable_unref(t->source);
+        paced_free(t->paced);
         for (unsigned i = 0; i < BUCKETS; i++)
                 while (!LIST_EMPTY(&t->buckets[i])) {
                         LinkEntry *e = LIST_FIRST(&t->buckets[i]);
@@ -230,7 +248,7 @@ void link_table_free(LinkTable *t) {
                         LIST_REMOVE(e, in_bucket);
                         free(e);
                 }
-        netlink_close(t->monitor);
+        link_reports_free(t->reports);
         netlink_close(t->dump);
         free(t);
 }

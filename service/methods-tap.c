@@ -381,7 +381,7 @@ int method_list_taps(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         j->service = s;
         j->call = call;
         for (LinkEntry *e = link_table_next(s->links, NULL); e; e = link_table_next(s->links, e))
-                if (link_is_our_tap(&e->link) && e->link.persistent &&
+                if (link_is_our_tap(&e->link) && link_is_complete(&e->link) &&
                     (uid == UID_NONE || e->link.alias.uid == uid))
                         j->links[j->n++] = e->link;
         call->with_worker = true;

@@ -108,7 +108,7 @@ static void on_batch(bool failed, void *userdata) {
 
         link_table_sync(s->links);
         if (failed)
-                tap_watch_reap_again(s);
+                tap_watch_look_again(s);
         calls_resume_after_reap(s);
 }
 
@@ -172,7 +172,9 @@ int service_new(sd_event *event, const char *config_file, Service **ret, char **
                 (void)fail(ret_reason, r, "Starting");
                 goto failed;
         }
-        r = link_table_new(event, tap_watch_link_changed, s, &s->links);
+        r = link_table_new(event, tap_watch_link_changed, tap_watch_reports_lost, s, &s->links);
+        if (r >= 0)
+                r = fdb_watch_new(event, tap_watch_entry_gone, s, &s->fdb_watch);
         if (r < 0) {
                 (void)fail(ret_reason, r, "Reading the links over netlink");
                 goto failed;
@@ -207,6 +209,7 @@ void service_free(Service *s) {
         discovery_free(s);
         peer_table_free(s);
         tap_reaper_free(s->reaper);
+        fdb_watch_free(s->fdb_watch);
         link_table_free(s->links);
         http_free(s->http);
         process_table_free(s->processes);

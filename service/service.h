@@ -7,6 +7,7 @@
 #include <systemd/sd-event.h>
 
 #include "config.h"
+#include "fdb-watch.h"
 #include "http.h"
 #include "kernel.h"
 #include "link-table.h"
@@ -36,6 +37,7 @@ typedef struct Service {
         Worker *file_worker; /* reads what may wait for NSS */
         TapReaper *reaper;
         LinkTable *links;
+        FdbWatch *fdb_watch;
         ProcessTable *processes;
         Http *http;
         PeerTable *peers;
@@ -45,7 +47,7 @@ typedef struct Service {
         sd_event_source *subuid_watch;
         unsigned n_waits;                        /* over all users */
         LIST_HEAD(, TapInMaking) taps_in_making; /* see tap-count.h */
-        bool reaps_again;                        /* a timer is set, see tap-watch.c */
+        bool looks_again;                        /* a timer is set, see tap-watch.c */
         bool stopping;
 } Service;
 

@@ -331,3 +331,46 @@ int tap_unplug(Netlink *nl, int ifindex, Failure *f) {
                                       ifindex);
         return 0;
 }
+
+static int keep_entry_failed(Netlink *nl, const Link *link, int error, Failure *f) {
+        return step_failed(nl, link->name, error, "putting back the entry of its guest-mac", f);
+}
+
+int tap_keep_entry(Netlink *nl, int ifindex, Failure *f) {
+        bool learnt = false;
+        Link link;
+        int r;
+
+        r = netlink_get_link(nl, ifindex, NULL, &link);
+        if (r == -ENODEV)
+                return 0;
+        if (r < 0)
+                return failure_kernel(f, r, netlink_detail(nl), "Looking up link %d", ifindex);
+        if (!link_is_our_tap(&link) || !link.alias.has_guest_mac || link.master == 0)
+                return 0;
+        r = netlink_add_fdb(nl, ifindex, link.alias.guest_mac);
+        if (r >= 0)
+                return 1;
+        if (r != -EEXIST)
+                return keep_entry_failed(nl, &link, r, f);
+        /* a learning port that sends from the address while the entry is away gets one, which would
+         * stay as long as it sends */
+        r = netlink_fdb_is_learnt(nl, ifindex, link.alias.guest_mac, &learnt);
+        if (r >= 0 && !learnt)
+                return 0;
+        if (r >= 0 || r == -ENOENT)
+                r = netlink_take_fdb(nl, ifindex, link.alias.guest_mac);
+        return r < 0 ? keep_entry_failed(nl, &link, r, f) : 1;
+}
+
+int tap_put_back_mac(Netlink *nl, int ifindex, Failure *f) {
+        uint8_t mac[6];
+        int r;
+
+        tap_mac(ifindex, mac);
+        r = netlink_change_link(nl, &(LinkChange){.ifindex = ifindex, .mac = mac});
+        if (r < 0 && r != -ENODEV)
+                return failure_kernel(f, r, netlink_detail(nl), "Putting back the MAC of link %d",
+                                      ifindex);
+        return 0;
+}

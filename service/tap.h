@@ -48,3 +48,8 @@ int taps_delete(Netlink *nl, const int *ifindexes, size_t n, Failure *f);
 
 /* Takes a port off its bridge and down: its holder has changed its MAC. */
 int tap_unplug(Netlink *nl, int ifindex, Failure *f);
+/* Sees to it that a tap on its bridge has the entry of its guest-mac. 1: it had to be put back.
+ * Somebody whose own MAC that is now keeps it; their unplugging will be reported. */
+int tap_keep_entry(Netlink *nl, int ifindex, Failure *f);
+/* Gives a tap the MAC that we gave it. */
+int tap_put_back_mac(Netlink *nl, int ifindex, Failure *f);

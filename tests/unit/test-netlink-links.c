@@ -312,9 +312,11 @@ static void asks_for_port_flags(void **state) {
                 assert_int_equal(mnl_attr_get_u8(within(data, IFLA_BRPORT_PROTECT)), 1);
                 assert_int_equal(within(data, IFLA_BRPORT_LOCKED) != NULL, locked);
                 assert_int_equal(within(data, IFLA_BRPORT_LEARNING) != NULL, locked);
+                assert_int_equal(within(data, IFLA_BRPORT_UNICAST_FLOOD) != NULL, locked);
                 if (locked) {
                         assert_int_equal(mnl_attr_get_u8(within(data, IFLA_BRPORT_LOCKED)), 1);
                         assert_int_equal(mnl_attr_get_u8(within(data, IFLA_BRPORT_LEARNING)), 0);
+                        assert_int_equal(mnl_attr_get_u8(within(data, IFLA_BRPORT_UNICAST_FLOOD)), 0);
                 }
         }
 }
@@ -332,6 +334,42 @@ static void asks_for_a_sticky_neighbour(void **state) {
         assert_int_equal(nd->ndm_flags, NTF_MASTER | 1 << 6);
         assert_int_equal(nd->ndm_state, NUD_NOARP);
         assert_memory_equal(mnl_attr_get_payload(attribute(0, sizeof(*nd), NDA_LLADDR)), mac, 6);
+}
+
+static void put_fdb_entry(uint16_t neighbour_state) {
+        struct nlmsghdr *m;
+
+        fake_datagram();
+        m = fake_message(RTM_NEWNEIGH, 0);
+        ((struct ndmsg *)mnl_nlmsg_put_extra_header(m, sizeof(struct ndmsg)))->ndm_state = neighbour_state;
+}
+
+static void asks_who_has_an_address(void **state) {
+        static const uint8_t mac[6] = {2, 0, 0, 0, 0, 1};
+        const struct ndmsg *nd;
+        bool learnt = false;
+
+        put_fdb_entry(NUD_REACHABLE);
+        assert_int_equal(netlink_fdb_is_learnt(nl, 7, mac, &learnt), 0);
+        assert_true(learnt);
+        nd = mnl_nlmsg_get_payload(fake_sent(0));
+        assert_int_equal(nd->ndm_flags, NTF_MASTER); /* the kernel refuses any other */
+        assert_int_equal(nd->ndm_state, 0);
+        assert_memory_equal(mnl_attr_get_payload(attribute(0, sizeof(*nd), NDA_LLADDR)), mac, 6);
+        put_fdb_entry(NUD_NOARP);
+        assert_int_equal(netlink_fdb_is_learnt(nl, 7, mac, &learnt), 0);
+        assert_false(learnt);
+        learnt = true;
+        put_fdb_entry(NUD_PERMANENT);
+        assert_int_equal(netlink_fdb_is_learnt(nl, 7, mac, &learnt), 0);
+        assert_false(learnt);
+        fake_ack(-ENOENT, NULL);
+        assert_int_equal(netlink_fdb_is_learnt(nl, 7, mac, &learnt), -ENOENT);
+
+        fake_ack(0, NULL);
+        assert_int_equal(netlink_take_fdb(nl, 7, mac), 0);
+        assert_int_equal(fake_sent(4)->nlmsg_flags,
+                         NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE);
 }
 
 static void asks_for_deletes(void **state) {
@@ -377,6 +415,7 @@ int main(void) {
                 TEST(asks_for_a_displacement),
                 TEST(asks_for_port_flags),
                 TEST(asks_for_a_sticky_neighbour),
+                TEST(asks_who_has_an_address),
                 TEST(asks_for_deletes),
                 TEST(asks_for_addresses),
         };
