@@ -26,6 +26,7 @@ int link_job_submit(Call *call, const LinkJob *init, void (*run)(Job *job, Netli
         if (*j->spec.name) {
                 j->making.name = j->spec.name;
                 j->making.uid = call->user->uid;
+                j->making.guest_mac = j->spec.has_guest_mac ? j->spec.guest_mac : NULL;
                 tap_making_begin(call->service, &j->making);
         }
         call->with_worker = true;

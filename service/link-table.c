@@ -38,6 +38,11 @@ bool link_is_complete(const Link *link) {
         return link->persistent || link->carrier_up_count > 0;
 }
 
+bool link_has_guest_mac(const Link *link, const uint8_t mac[static 6]) {
+        return link_is_our_tap(link) && link->alias.has_guest_mac && link->master != 0 &&
+               memcmp(link->alias.guest_mac, mac, 6) == 0;
+}
+
 void tap_mac(int ifindex, uint8_t ret[static 6]) {
         /* fe: locally administered, and higher than a guest's, as libvirt does it */
         ret[0] = 0xfe;

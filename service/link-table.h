@@ -50,6 +50,8 @@ bool link_is_displaced(const Link *link);
 /* Not just being made by the worker, which makes it persistent last. A holder can take persistence
  * away, but not that it was held. */
 bool link_is_complete(const Link *link);
+/* Ours, on a bridge, with this guest-mac. */
+bool link_has_guest_mac(const Link *link, const uint8_t mac[static 6]);
 /* Counts of uid's (UID_NONE: everybody's). */
 unsigned link_table_count_taps(LinkTable *table, uid_t uid);
 unsigned link_table_count_displaced(LinkTable *table, uid_t uid);

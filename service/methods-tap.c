@@ -28,7 +28,10 @@ static void create_tap_done(Job *job) {
         bool creator_gone = call->peer->gone && *j->spec.auto_delete;
 
         tap_making_end(j->service, &j->making);
-        if (j->result < 0)
+        if (j->made.gateways_mac) { /* nothing was done: to be asked for as that */
+                call->gateways_mac = true;
+                call_resume(call);
+        } else if (j->result < 0)
                 call_finish_failed(call, &j->failure);
         else
                 call_finish(call, "i", j->made.ifindex);
@@ -141,9 +144,27 @@ static int check_tap_options(Service *s, const char *tap, const TapOptions *o, T
         return 0;
 }
 
+/* What is asked of polkit, and the log's and the errors' name for the object. */
+static const char *create_tap_action(Call *call, const char *tap, const TapSpec *spec) {
+        bool global = spec->has_guest_mac && !(spec->guest_mac[0] & 0x02);
+        char mac[18];
+
+        call_set_object(call, "%s", tap);
+        if (call->gateways_mac || global) {
+                mac_format(spec->guest_mac, mac);
+                call_set_object(call, "%s (guest-mac %s, which is %s)", tap, mac,
+                                call->gateways_mac ? "a gateway's"
+                                                   : "not locally administered, as 06:… would be");
+                return ACTION_MANAGE_OTHERS;
+        }
+        return call->service->config->port_isolation && !spec->isolated ? ACTION_MANAGE_OTHERS
+                                                                        : ACTION_CREATE_TAP;
+}
+
 int method_create_tap(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         _cleanup_(call_leave) Call *call = NULL;
-        bool replaces, wait, overrides_isolation;
+        bool replaces, wait;
+        const char *action;
         LinkJob job = {};
         TapOptions o = {};
         Service *s = userdata;
@@ -166,9 +187,9 @@ int method_create_tap(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         if (check_namesake(s, tap, call->user, &replaces, &f) < 0 ||
             check_tap_quota(call, tap, replaces, &wait, &f) < 0)
                 return call_fail(call, error, &f);
-        overrides_isolation = s->config->port_isolation && !job.spec.isolated;
-        r = call_authorize(call, overrides_isolation ? ACTION_MANAGE_OTHERS : ACTION_CREATE_TAP,
-                           &(Details){.tap = tap, .bridge = s->config->bridge_name}, error);
+        action = create_tap_action(call, tap, &job.spec);
+        r = call_authorize(call, action, &(Details){.tap = tap, .bridge = s->config->bridge_name},
+                           error);
         if (r != 0)
                 return r;
         if (wait) {
@@ -179,6 +200,10 @@ int method_create_tap(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         (void)strcpy(job.spec.name, tap); /* at most TAP_NAME_MAX bytes, see tap_name_check() */
         (void)strcpy(job.spec.bridge, s->config->bridge_name);
         job.spec.owner = call->user->uid;
+        job.spec.may_be_gateways = call_is_root(call) || strcmp(action, ACTION_MANAGE_OTHERS) == 0;
+        if (job.spec.has_guest_mac &&
+            tap_guest_mac_is_taken(s, job.spec.guest_mac, tap, call->user->uid))
+                return tap_guest_mac_in_use(&job.spec, &f), call_fail(call, error, &f);
         job.spec.tun_uid = o.has_tun_uid ? o.tun_uid : call->user->uid;
         if (o.auto_delete)
                 (void)snprintf(job.spec.auto_delete, sizeof(job.spec.auto_delete), "%s",

@@ -47,20 +47,28 @@ int netlink_take_fdb(Netlink *nl, int port, const uint8_t mac[static 6]) {
         return set_fdb(nl, port, mac, NLM_F_REPLACE);
 }
 
-static int read_state(const struct nlmsghdr *m, void *userdata) {
+static int read_entry(const struct nlmsghdr *m, void *userdata) {
         const struct ndmsg *nd = mnl_nlmsg_get_payload(m);
 
         if (m->nlmsg_type != RTM_NEWNEIGH || mnl_nlmsg_get_payload_len(m) < sizeof(*nd))
                 return -EPROTO;
-        *(bool *)userdata = !(nd->ndm_state & (NUD_PERMANENT | NUD_NOARP));
+        *(FdbEntry *)userdata = (FdbEntry){.port = nd->ndm_ifindex,
+                                           .own = nd->ndm_state & NUD_PERMANENT,
+                                           .is_static = nd->ndm_state & NUD_NOARP,
+                                           .sticky = nd->ndm_flags & NTF_STICKY};
         return 0;
 }
 
-int netlink_fdb_is_learnt(Netlink *nl, int port, const uint8_t mac[static 6], bool *ret) {
+int netlink_get_fdb(Netlink *nl, int port, const uint8_t mac[static 6], FdbEntry *ret) {
         struct nlmsghdr *m = netlink_request(nl, RTM_GETNEIGH, 0);
+        FdbEntry entry = {};
+        int r;
 
         (void)put_fdb(m, port, mac);
-        return netlink_talk(nl, m, read_state, ret);
+        r = netlink_talk(nl, m, read_entry, &entry);
+        if (r >= 0)
+                *ret = entry;
+        return r;
 }
 
 /* Only the ends of entries that no frame makes: a guest that sends from a million addresses fills

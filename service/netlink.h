@@ -54,6 +54,13 @@ typedef struct PortFlags {
         bool locked; /* and learning off, and no frames to addresses that the bridge does not know */
 } PortFlags;
 
+typedef struct FdbEntry {
+        int port;
+        bool own;       /* the port's (or the bridge's) own MAC */
+        bool is_static; /* not learnt from a frame */
+        bool sticky;    /* no frame moves it to another port */
+} FdbEntry;
+
 typedef void (*LinkFunction)(const Link *link, bool deleted, void *userdata);
 typedef void (*FdbGoneFunction)(const uint8_t mac[static 6], void *userdata);
 typedef void (*NeighbourFunction)(const void *address, const uint8_t mac[static 6], void *userdata);
@@ -81,8 +88,8 @@ int netlink_delete_group(Netlink *nl, uint32_t group);
 int netlink_add_fdb(Netlink *nl, int port, const uint8_t mac[static 6]);
 /* The same, whoever has the address. */
 int netlink_take_fdb(Netlink *nl, int port, const uint8_t mac[static 6]);
-/* Whether what port's bridge knows of the address comes from a frame only; -ENOENT: nothing. */
-int netlink_fdb_is_learnt(Netlink *nl, int port, const uint8_t mac[static 6], bool *ret);
+/* What port's bridge knows of the address; -ENOENT: nothing. */
+int netlink_get_fdb(Netlink *nl, int port, const uint8_t mac[static 6], FdbEntry *ret);
 /* Reports of entries of bridges' tables that went and were not learnt; does not block. -ENOBUFS:
  * some were lost. */
 int netlink_open_fdb_monitor(Netlink **ret);

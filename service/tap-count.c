@@ -36,6 +36,19 @@ bool tap_is_being_made(Service *s, const char *name, uid_t uid) {
         return false;
 }
 
+bool tap_guest_mac_is_taken(Service *s, const uint8_t mac[static 6], const char *name, uid_t uid) {
+        const TapInMaking *m;
+
+        LIST_FOREACH(m, &s->taps_in_making, in_list)
+                if (m->guest_mac && memcmp(m->guest_mac, mac, 6) == 0 && !is_of(m, name, uid))
+                        return true;
+        for (LinkEntry *e = link_table_next(s->links, NULL); e; e = link_table_next(s->links, e))
+                if (link_has_guest_mac(&e->link, mac) &&
+                    !(e->link.alias.uid == uid && strcmp(e->link.name, name) == 0))
+                        return true;
+        return false;
+}
+
 /* A job of its name either brings a tap more, or displaces the one that is there. */
 static bool brings_one_more(Service *s, const TapInMaking *m) {
         const LinkEntry *e = m->again ? NULL : link_table_by_name(s->links, m->name);

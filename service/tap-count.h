@@ -10,7 +10,8 @@
 typedef struct TapInMaking {
         const char *name;
         uid_t uid;
-        bool again; /* an earlier one in the list is of the same name and uid */
+        const uint8_t *guest_mac; /* NULL: none */
+        bool again;               /* an earlier one in the list is of the same name and uid */
         LIST_ENTRY(TapInMaking) in_list;
 } TapInMaking;
 
@@ -24,6 +25,10 @@ void tap_making_begin(Service *service, TapInMaking *making);
 void tap_making_end(Service *service, TapInMaking *making);
 /* uid UID_NONE: by anybody. */
 bool tap_is_being_made(Service *service, const char *name, uid_t uid);
+/* Another tap than uid's name has the address, or is to have it: also while its entry is away, which
+ * an attacker can bring about. */
+bool tap_guest_mac_is_taken(Service *service, const uint8_t mac[static 6], const char *name,
+                            uid_t uid);
 
 /* uid's; UID_NONE: everybody's. */
 TapCount tap_count(Service *service, uid_t uid);

@@ -147,7 +147,8 @@ static void duty_done(Job *job) {
                         submit(s, j->duty, e);
                 decide(s, e);
         }
-        if (j->result < 0)
+        /* what was done once may have been undone at the same time */
+        if (j->result < 0 || (j->acted && (j->duty == DUTY_UNPLUG || j->duty == DUTY_KEEP_ENTRY)))
                 tap_watch_look_again(s);
         free(j);
 }
@@ -156,18 +157,13 @@ static void duty_drop(Job *job) {
         free(job);
 }
 
-static bool has_guest_mac(const Link *link, const uint8_t mac[static 6]) {
-        return link_is_our_tap(link) && link->alias.has_guest_mac && link->master != 0 &&
-               memcmp(link->alias.guest_mac, mac, 6) == 0;
-}
-
 static void find_victims(Service *s, const uint8_t mac[static 6], TapJob *j) {
         size_t n = 0;
 
         if (!s->links) /* at the start: all entries are looked at in a moment */
                 return;
         for (LinkEntry *e = link_table_next(s->links, NULL); e; e = link_table_next(s->links, e))
-                if (n < ELEMENTS(j->victims) && has_guest_mac(&e->link, mac))
+                if (n < ELEMENTS(j->victims) && link_has_guest_mac(&e->link, mac))
                         j->victims[n++] = e->link.ifindex;
 }
 
@@ -224,7 +220,7 @@ static void decide(Service *s, LinkEntry *e) {
 /* mac NULL: all. */
 static void keep_entries(Service *s, const uint8_t *mac) {
         for (LinkEntry *e = link_table_next(s->links, NULL); e; e = link_table_next(s->links, e))
-                if (has_guest_mac(&e->link, mac ?: e->link.alias.guest_mac))
+                if (link_has_guest_mac(&e->link, mac ?: e->link.alias.guest_mac))
                         submit(s, DUTY_KEEP_ENTRY, e);
 }
 

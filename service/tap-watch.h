@@ -19,7 +19,7 @@ void tap_watch_start(Service *service);
 void tap_watch_peer_gone(Service *service, const char *unique_name);
 /* A connection turned out to be uid's: a tap that names it but is another's was made on an earlier bus. */
 void tap_watch_peer_known(Service *service, const char *unique_name, uid_t uid);
-/* Something failed: whatever is to be done for any tap is looked at once more in a second. */
+/* Something failed, or may not last: whatever is to be done for any tap is looked at once more in a second. */
 void tap_watch_look_again(Service *service);
 /* A process of uid's ended: what it held is let go now, though the report may take a second. */
 void tap_watch_process_exited(Service *service, uid_t uid);

@@ -17,6 +17,7 @@
 #include <sys/ioctl.h>
 #include <sys/random.h>
 
+#include "gateway.h"
 #include "log.h"
 #include "tap.h"
 #include "validate.h"
@@ -118,8 +119,68 @@ static int open_tap(const TapSpec *spec) {
         return r < 0 ? r : TAKE_FD(fd);
 }
 
-static int set_guest_mac(Netlink *nl, const TapSpec *spec, int ifindex, Failure *f) {
+int tap_guest_mac_in_use(const TapSpec *spec, Failure *f) {
         char text[18];
+
+        mac_format(spec->guest_mac, text);
+        return failure_set(f, FAILURE_IN_USE,
+                           "guest-mac %s of tap %s is in use on bridge %s; choose another", text,
+                           spec->name, spec->bridge);
+}
+
+/* What can be said of guest_mac before anything is made. */
+static int check_guest_mac(Netlink *nl, const Features *features, const TapSpec *spec, int bridge,
+                           TapMade *made, Failure *f) {
+        char text[18];
+        int r;
+
+        if (!features->locked_port)
+                return failure_set(f, FAILURE_NOT_SUPPORTED,
+                                   "This kernel has no locked bridge ports (Linux 5.18), which guest-mac of "
+                                   "tap %s needs; create it without",
+                                   spec->name);
+        if (spec->may_be_gateways)
+                return 0;
+        r = gateway_has_mac(nl, bridge, spec->guest_mac);
+        if (r < 0)
+                return step_failed(nl, spec->name, r, "looking for a gateway with its guest-mac", f);
+        if (r == 0)
+                return 0;
+        made->gateways_mac = true;
+        mac_format(spec->guest_mac, text);
+        return failure_set(f, FAILURE_ACCESS_DENIED,
+                           "guest-mac %s of tap %s is that of a gateway on bridge %s; choose another",
+                           text, spec->name, spec->bridge);
+}
+
+/* 1: it had to be changed.
+ *
+ * A learning port that sends from the address makes an entry of its own while ours is away. It also
+ * can take a new one with it in the moment before that is sticky (br_fdb_update() looks at the bit
+ * without a lock), which is sticky on the wrong port then; to move it back is final. */
+static int keep_entry(Netlink *nl, int port, const uint8_t mac[static 6]) {
+        bool changed = false;
+        FdbEntry entry;
+        int r;
+
+        for (int i = 0; i < 4; i++) {
+                r = netlink_get_fdb(nl, port, mac, &entry);
+                if (r < 0 && r != -ENOENT)
+                        return r;
+                if (r >= 0 && entry.port == port && entry.sticky)
+                        return changed;
+                /* somebody's own MAC, who will be unplugged; what an administrator has put elsewhere */
+                if (r >= 0 && (entry.own || (entry.is_static && !entry.sticky)))
+                        return changed;
+                r = r == -ENOENT ? netlink_add_fdb(nl, port, mac) : netlink_take_fdb(nl, port, mac);
+                if (r < 0 && r != -EEXIST)
+                        return r;
+                changed = changed || r >= 0;
+        }
+        return changed;
+}
+
+static int set_guest_mac(Netlink *nl, const TapSpec *spec, int ifindex, Failure *f) {
         Link port;
         int r;
 
@@ -133,12 +194,10 @@ static int set_guest_mac(Netlink *nl, const TapSpec *spec, int ifindex, Failure 
                                    "tap %s needs; create it without",
                                    spec->name);
         r = netlink_add_fdb(nl, ifindex, spec->guest_mac);
-        if (r == -EEXIST) {
-                mac_format(spec->guest_mac, text);
-                return failure_set(f, FAILURE_IN_USE,
-                                   "guest-mac %s of tap %s is in use on bridge %s; choose another",
-                                   text, spec->name, spec->bridge);
-        }
+        if (r == -EEXIST)
+                return tap_guest_mac_in_use(spec, f);
+        if (r >= 0)
+                r = keep_entry(nl, ifindex, spec->guest_mac);
         return r < 0 ? step_failed(nl, spec->name, r, "entering guest-mac", f) : 0;
 }
 
@@ -194,12 +253,9 @@ int tap_create(Netlink *nl, const Features *features, const TapSpec *spec, TapMa
         int r;
 
         *ret = (TapMade){};
-        if (spec->has_guest_mac && !features->locked_port)
-                return failure_set(f, FAILURE_NOT_SUPPORTED,
-                                   "This kernel has no locked bridge ports (Linux 5.18), which guest-mac of "
-                                   "tap %s needs; create it without",
-                                   spec->name);
         r = find_bridge(nl, spec, &bridge, f);
+        if (r >= 0 && spec->has_guest_mac)
+                r = check_guest_mac(nl, features, spec, bridge.ifindex, ret, f);
         if (r < 0)
                 return r;
         fd = open_tap(spec); /* most names are new: look for a namesake only when there is one */
@@ -332,12 +388,7 @@ int tap_unplug(Netlink *nl, int ifindex, Failure *f) {
         return 0;
 }
 
-static int keep_entry_failed(Netlink *nl, const Link *link, int error, Failure *f) {
-        return step_failed(nl, link->name, error, "putting back the entry of its guest-mac", f);
-}
-
 int tap_keep_entry(Netlink *nl, int ifindex, Failure *f) {
-        bool learnt = false;
         Link link;
         int r;
 
@@ -348,19 +399,10 @@ int tap_keep_entry(Netlink *nl, int ifindex, Failure *f) {
                 return failure_kernel(f, r, netlink_detail(nl), "Looking up link %d", ifindex);
         if (!link_is_our_tap(&link) || !link.alias.has_guest_mac || link.master == 0)
                 return 0;
-        r = netlink_add_fdb(nl, ifindex, link.alias.guest_mac);
-        if (r >= 0)
-                return 1;
-        if (r != -EEXIST)
-                return keep_entry_failed(nl, &link, r, f);
-        /* a learning port that sends from the address while the entry is away gets one, which would
-         * stay as long as it sends */
-        r = netlink_fdb_is_learnt(nl, ifindex, link.alias.guest_mac, &learnt);
-        if (r >= 0 && !learnt)
-                return 0;
-        if (r >= 0 || r == -ENOENT)
-                r = netlink_take_fdb(nl, ifindex, link.alias.guest_mac);
-        return r < 0 ? keep_entry_failed(nl, &link, r, f) : 1;
+        r = keep_entry(nl, ifindex, link.alias.guest_mac);
+        if (r < 0)
+                return step_failed(nl, link.name, r, "putting back the entry of its guest-mac", f);
+        return r;
 }
 
 int tap_put_back_mac(Netlink *nl, int ifindex, Failure *f) {

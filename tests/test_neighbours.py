@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Neighbours on one bridge: what the holder of a tap can do to its link, and what that does to the others."""
 
-import fcntl
 import os
+import signal
 import statistics
 import struct
 import subprocess
@@ -13,11 +13,371 @@ import pytest
 
 from daemons import grant
 from fcproc import eventually, pause, refused, sanitized
-from machines import (SIOCSIFHWADDR, TUNSETOWNER, TUNSETPERSIST, HostPort, assert_unchanged, fdb, links, mac_bytes, run, snapshot,
+from machines import (TUNSETOWNER, TUNSETPERSIST, HostPort, add_link, assert_unchanged, fdb, links, mac_bytes, run, snapshot,
                       taps)  # fmt: skip
 
 A, B, C = "02:fc:00:00:00:0a", "02:fc:00:00:00:0b", "02:fc:00:00:00:0c"
 HOST_IP = "172.16.0.1"
+TUNSETCARRIER = 0x400454E2
+
+
+def taken(name):
+    return links()[name]["address"]
+
+
+class Wire:
+    """The host's end of the bridge, and whether a frame gets through."""
+
+    def __init__(self):
+        self.port = HostPort("br-fc")
+        self.mac = links()["br-fc"]["address"]
+
+    def reaches(self, holder, mac, within=1.0):
+        mark = self.port.send(mac, self.mac)
+        return holder.receive(lambda frame: mark in frame, within) is not None
+
+
+@pytest.fixture
+def wire(bridge):
+    wire = Wire()
+    yield wire
+    wire.port.close()
+
+
+@pytest.fixture
+def neighbour(bridge, bob, hold):
+    """bob's tap, whose guest has B."""
+    bob.do("CreateTap", "tap1", guest_mac=B)
+    return hold("bob", "tap1")
+
+
+@pytest.fixture
+def listener(bridge, alice, hold):
+    """The attacker's second tap, with an address of its own."""
+    alice.do("CreateTap", "tap9", guest_mac=C)
+    return hold("alice", "tap9")
+
+
+def entries(name, mac):
+    return [e for e in fdb(name) if e["mac"] == mac]
+
+
+def has_entry(name="tap1", mac=B):
+    found = entries(name, mac)
+    return bool(found) and all(e["state"] == "static" and "sticky" in e["flags"] for e in found)
+
+
+def on_the_bridge(name):
+    return links().get(name, {}).get("master") == "br-fc"
+
+
+def assert_served(wire, neighbour, listener=None):
+    """Both ways work, by the entry and not by flooding, and nobody else hears it."""
+    eventually(has_entry, 2, "the neighbour's entry")
+    assert not links()["tap1"]["linkinfo"]["info_slave_data"]["flood"], "a port with guest-mac hears what is flooded"
+    assert wire.reaches(neighbour, B), "the host does not reach the neighbour"
+    assert neighbour.arp(B, "172.16.0.11", HOST_IP), "the neighbour does not reach the host"
+    if listener:
+        for _ in range(20):
+            assert not wire.reaches(listener, B, within=0.01), "the attacker hears the neighbour's frames"
+
+
+# --- a holder that takes its neighbour's address ---
+
+
+@pytest.fixture(params=["guest-mac", "learning"])
+def attacker(request, bridge, alice, hold):
+    alice.do("CreateTap", "tap0", **({"guest_mac": A} if request.param == "guest-mac" else {}))
+    return hold("alice", "tap0")
+
+
+def stays_persistent(holder):
+    pass
+
+
+def not_persistent(holder):
+    holder.ioctl(TUNSETPERSIST, 0)
+
+
+def without_carrier(holder):
+    holder.ioctl(TUNSETCARRIER, struct.pack("i", 0))
+
+
+def another_owner(holder):
+    holder.ioctl(TUNSETOWNER, 65533)
+
+
+@pytest.mark.parametrize("first", [stays_persistent, not_persistent, without_carrier, another_owner], ids=lambda f: f.__name__)
+def test_a_taken_address(wire, neighbour, listener, attacker, service, first):
+    """Hostile case 39: whatever else the holder has changed before."""
+    assert_served(wire, neighbour, listener)
+    first(attacker)
+    attacker.set_mac(B)
+    eventually(lambda: not on_the_bridge("tap0"), 2, "tap0's leaving the bridge")
+    assert on_the_bridge("tap1") and on_the_bridge("tap9")
+    assert_served(wire, neighbour, listener)
+    assert "tap0" in service.log() and "its holder changed its MAC" in service.log()
+
+
+def test_there_and_back(wire, neighbour, listener, attacker):
+    """Changed back before anybody could look."""
+    own = taken("tap0")
+    attacker.set_mac(B)
+    attacker.set_mac(own)
+    eventually(lambda: not on_the_bridge("tap0"), 2, "tap0's leaving the bridge")
+    assert_served(wire, neighbour, listener)
+
+
+SWITCH = """
+import fcntl, os
+tap, addresses = int(os.environ["TAP_FD"]), [bytes.fromhex(a) for a in os.environ["ADDRESSES"].split()]
+for n in range(1000):
+    for address in addresses:
+        fcntl.ioctl(tap, 0x8924, address)
+"""
+
+
+def ifreq(name, mac):
+    return struct.pack("16sH6s16x", name.encode(), 1, mac_bytes(mac)).hex()
+
+
+def switch(start, holder, who, *macs):
+    """A thousand times one after the other, as fast as can be, by another process."""
+    return start("python3", "-c", SWITCH, pass_fds=[holder.fd], user=who.uid,
+                 env={"TAP_FD": str(holder.fd), "ADDRESSES": " ".join(ifreq(holder.name, mac) for mac in macs),
+                      "PATH": os.environ["PATH"]})  # fmt: skip
+
+
+@pytest.mark.parametrize("last", ["bad", "good"])
+def test_a_thousand_changes(wire, neighbour, listener, attacker, alice, start, last):
+    own = taken("tap0")
+    assert switch(start, attacker, alice, *((own, B) if last == "bad" else (B, own))).wait(60) == 0
+    eventually(lambda: not on_the_bridge("tap0"), 2, "tap0's leaving the bridge")
+    assert_served(wire, neighbour, listener)
+    pause(0.1)
+    assert_served(wire, neighbour, listener)
+
+
+def test_two_that_take_turns(wire, neighbour, alice, hold, start):
+    """Each has the address while the other is cut off."""
+    holders = []
+    for name in ("tap2", "tap3"):
+        alice.do("CreateTap", name)
+        holders.append(hold("alice", name))
+    attacks = [switch(start, holder, alice, B, taken(holder.name)) for holder in holders]
+    for attack in attacks:
+        assert attack.wait(60) == 0
+    eventually(lambda: not on_the_bridge("tap2") and not on_the_bridge("tap3"), 2, "their leaving the bridge")
+    assert_served(wire, neighbour)
+
+
+SEND = """
+import os
+tap, frame = int(os.environ["TAP_FD"]), bytes.fromhex(os.environ["FRAME"])
+while True:
+    try:
+        os.write(tap, frame)
+    except OSError:
+        pass
+"""
+
+
+def test_a_learning_port_beside_it(wire, neighbour, attacker, alice, hold, start):
+    """While the entry is away another tap of the attacker's sends from the address, and the bridge learns it there."""
+    alice.do("CreateTap", "tap2")
+    sender = hold("alice", "tap2")
+    frame = bytes(10) + mac_bytes("ff:ff:ff:ff:ff:ff") + mac_bytes(B) + b"\x88\xb6" + bytes(46)
+    start("python3", "-c", SEND, pass_fds=[sender.fd], user=alice.uid,
+          env={"TAP_FD": str(sender.fd), "FRAME": frame.hex(), "PATH": os.environ["PATH"]})  # fmt: skip
+    pause(0.2)
+    assert has_entry()
+    attacker.set_mac(B)
+    eventually(lambda: not on_the_bridge("tap0"), 2, "tap0's leaving the bridge")
+    eventually(has_entry, 2, "the neighbour's entry")
+    assert not entries("tap2", B)
+    eventually(lambda: wire.reaches(neighbour, B, within=0.2), 2, "the neighbour")
+
+
+def test_an_accomplice_cannot_have_the_address(wire, neighbour, attacker, alice, start):
+    """While the entry is away the address is still the neighbour's."""
+    attack = switch(start, attacker, alice, B, taken("tap0"))
+    while attack.poll() is None:
+        with refused("InUse", says=B):
+            alice.do("CreateTap", "tap3", guest_mac=B)
+    eventually(lambda: not on_the_bridge("tap0"), 2, "tap0's leaving the bridge")
+    assert_served(wire, neighbour)
+
+
+def test_the_address_is_kept_though_its_entry_is_away(neighbour, service, root):
+    """Whichever the service looks at first: the report, or the call of somebody who wants the address."""
+    for n in range(6):
+        os.kill(service.process.pid, signal.SIGSTOP)
+        call = root.begin("CreateTap", "tap3", guest_mac=B) if n % 2 else None
+        run("bridge", "fdb", "del", B, "dev", "tap1", "master")
+        call = call or root.begin("CreateTap", "tap3", guest_mac=B)
+        os.kill(service.process.pid, signal.SIGCONT)
+        with refused("InUse", says=B):
+            call.result()
+        eventually(has_entry, 2, "the neighbour's entry")
+
+
+def test_a_tap_that_is_just_made(bridge, bob, wire, hold, attacker, alice, start):
+    """Its entry goes while the worker is at it."""
+    attack = switch(start, attacker, alice, B, taken("tap0"))
+    while True:
+        try:
+            bob.do("CreateTap", "tap1", guest_mac=B)
+            break
+        except Exception as error:
+            assert error.name.endswith("InUse"), error
+    attack.wait(60)
+    assert_served(wire, hold("bob", "tap1"))
+
+
+# --- the entry is kept ---
+
+
+def test_an_entry_that_is_deleted_by_hand(wire, neighbour, service):
+    for _ in range(3):
+        run("bridge", "fdb", "del", B, "dev", "tap1", "master")
+        eventually(has_entry, 2, "the neighbour's entry")
+    assert_served(wire, neighbour)
+
+
+def test_every_entry_at_once(bridge, bob):
+    """One report for each, and more than one gulp."""
+    names = [f"tap{n}" for n in range(40)]
+    for n, name in enumerate(names):
+        bob.do("CreateTap", name, guest_mac=f"02:fc:00:00:01:{n:02x}")
+    batch = "".join(f"fdb del 02:fc:00:00:01:{n:02x} dev {name} master\n" for n, name in enumerate(names))
+    subprocess.run(["bridge", "-batch", "-"], input=batch.encode(), check=True)
+    eventually(lambda: all(has_entry(name, f"02:fc:00:00:01:{n:02x}") for n, name in enumerate(names)), 5, "the entries")
+
+
+def test_the_service_was_away(wire, neighbour, attacker, service):
+    """The guest-mac is in the alias: what went meanwhile is put back."""
+    service.kill()
+    run("bridge", "fdb", "del", B, "dev", "tap1", "master")
+    assert not has_entry()
+    service.start()
+    assert_served(wire, neighbour)
+    service.kill()
+    attacker.set_mac(B)
+    assert not has_entry()
+    service.start()
+    eventually(lambda: not on_the_bridge("tap0"), 2, "tap0's leaving the bridge")
+    assert_served(wire, neighbour)
+
+
+def test_an_entry_of_a_deleted_tap(bridge, alice, bob):
+    """Nothing is put back for who is gone."""
+    bob.do("CreateTap", "tap1", guest_mac=B)
+    bob.do("DeleteTap", "tap1")
+    alice.do("CreateTap", "tap0", guest_mac=B)
+    assert has_entry("tap0")
+
+
+def test_the_address_of_a_tap_off_the_bridge_is_free(bridge, alice, bob, hold):
+    alice.do("CreateTap", "tap0", guest_mac=A)
+    hold("alice", "tap0").set_mac("02:fc:00:00:00:99")
+    eventually(lambda: not on_the_bridge("tap0"), 2, "tap0's leaving the bridge")
+    bob.do("CreateTap", "tap1", guest_mac=A)
+    pause(0.1)
+    assert has_entry("tap1", A)
+
+
+# --- before anybody holds it ---
+
+
+def test_udev(wire, bridge, alice, neighbour, hold):
+    """A MAC that was changed before anybody attached is put back, and what it took is given back."""
+    alice.do("CreateTap", "tap0", guest_mac=A)
+    own = taken("tap0")
+    for mac in ("02:aa:aa:aa:aa:aa", B):
+        run("ip", "link", "set", "tap0", "address", mac)
+        eventually(lambda: taken("tap0") == own, 2, "its own MAC")
+        assert on_the_bridge("tap0")
+    assert has_entry("tap0", A)
+    assert_served(wire, neighbour)
+    assert hold("alice", "tap0").arp(A, "172.16.0.10", HOST_IP)
+
+
+# --- addresses that are more than a guest's ---
+
+GATEWAY = "06:00:00:00:00:fe"
+
+
+def asks_for_more(alice, root, polkit, mac):
+    """manage-others instead of create-tap; uid 0 is not asked."""
+    before = snapshot()
+    with refused("AccessDenied", "InteractiveAuthorizationRequired", says=[mac, "manage-others"]):
+        alice.do("CreateTap", "tap0", guest_mac=mac)
+    assert_unchanged(before)
+    polkit.rules(grant("alice", "create-tap", "manage-others"))
+    alice.do("CreateTap", "tap0", guest_mac=mac)
+    assert has_entry("tap0", mac)
+    alice.do("DeleteTap", "tap0")
+    root.do("CreateTap", "tap1", guest_mac=mac)
+    assert has_entry("tap1", mac)
+
+
+@pytest.mark.parametrize("mac", ["00:16:3e:00:00:01", "fc:00:00:00:00:01", "a0:b1:c2:d3:e4:f5"])
+def test_an_address_that_is_not_locally_administered(bridge, alice, root, polkit, mac):
+    asks_for_more(alice, root, polkit, mac)
+
+
+def test_it_is_known_before_polkit_is_asked(bridge, alice, polkit):
+    """manage-others is asked for instead of create-tap, not beside it."""
+    polkit.rules(grant("alice", "manage-others"))
+    alice.do("CreateTap", "tap0", guest_mac="00:16:3e:00:00:01")
+
+
+def known_as(address, mac=GATEWAY):
+    run("ip", "neigh", "replace", address, "lladdr", mac, "dev", "br-fc", "nud", "permanent")
+
+
+WAYS = {
+    "IPv4": ("172.16.0.254", ["ip route add 10.9.0.0/16 via 172.16.0.254 dev br-fc"]),
+    "another table": ("172.16.0.254", ["ip route add default via 172.16.0.254 dev br-fc table 77"]),
+    "multipath": ("172.16.0.254", ["ip route add 10.9.0.0/16 nexthop via 172.16.0.253 dev br-fc nexthop via 172.16.0.254 dev br-fc"]),
+    "a next hop of its own": ("172.16.0.254", ["ip nexthop add id 5 via 172.16.0.254 dev br-fc", "ip route add 10.9.0.0/16 nhid 5"]),
+    "IPv6": ("fd00::fe", ["ip -6 addr add fd00::1/64 dev br-fc nodad", "ip -6 route add fd01::/64 via fd00::fe dev br-fc"]),
+    "IPv4 by IPv6": ("fe80::fe", ["ip route add 10.9.0.0/16 via inet6 fe80::fe dev br-fc"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.replace(" ", "-"))
+def test_a_gateways_address(bridge, alice, bob, hold, root, polkit, way):
+    """Who has it answers for the rest of the world."""
+    bob.do("CreateTap", "tap8")
+    hold("bob", "tap8")
+    eventually(lambda: "LOWER_UP" in links()["br-fc"]["flags"], 5, "the bridge's carrier")
+    address, commands = WAYS[way]
+    for command in commands:
+        run(*command.split())
+    known_as(address)
+    asks_for_more(alice, root, polkit, GATEWAY)
+    alice.do("CreateTap", "tap2", guest_mac=A)
+
+
+def test_a_neighbours_address_is_no_gateways(bridge, alice):
+    """A neighbour that nothing is routed over; a gateway on another link."""
+    add_link("uplink")
+    run("ip", "link", "set", "uplink", "up")
+    run("ip", "addr", "add", "192.0.2.1/24", "dev", "uplink")
+    run("ip", "route", "add", "10.9.0.0/16", "via", "192.0.2.254", "dev", "uplink", "onlink")
+    run("ip", "neigh", "replace", "192.0.2.254", "lladdr", GATEWAY, "dev", "uplink", "nud", "permanent")
+    known_as("172.16.0.254")
+    alice.do("CreateTap", "tap0", guest_mac=GATEWAY)
+
+
+def test_a_refused_gateways_address_displaces_nothing(bridge, alice):
+    index = alice.do("CreateTap", "tap0")
+    run("ip", "route", "add", "10.9.0.0/16", "via", "172.16.0.254", "dev", "br-fc")
+    known_as("172.16.0.254")
+    with refused("AccessDenied", "InteractiveAuthorizationRequired", says="a gateway's"):
+        alice.do("CreateTap", "tap0", guest_mac=GATEWAY)
+    assert taps()["tap0"]["ifindex"] == index
 
 
 # --- floods ---

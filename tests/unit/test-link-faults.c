@@ -150,14 +150,15 @@ static void every_step_of_a_plain_tap(void **state) {
 static void every_step_of_a_full_tap(void **state) {
         TapSpec spec = full();
 
-        /* and the group, the port flags read back, the entry, up */
-        assert_int_equal(create_with_faults(&spec, FAULT_BEFORE, false), 12);
+        /* and the group, the neighbours by IPv4 and IPv6, the port flags read back, the entry
+         * and a look at it, up */
+        assert_int_equal(create_with_faults(&spec, FAULT_BEFORE, false), 15);
 }
 
 static void every_answer_lost(void **state) {
         TapSpec spec = full();
 
-        assert_int_equal(create_with_faults(&spec, FAULT_AFTER, false), 12);
+        assert_int_equal(create_with_faults(&spec, FAULT_AFTER, false), 15);
 }
 
 static void every_step_of_a_replacement(void **state) {

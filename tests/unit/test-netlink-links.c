@@ -336,35 +336,37 @@ static void asks_for_a_sticky_neighbour(void **state) {
         assert_memory_equal(mnl_attr_get_payload(attribute(0, sizeof(*nd), NDA_LLADDR)), mac, 6);
 }
 
-static void put_fdb_entry(uint16_t neighbour_state) {
-        struct nlmsghdr *m;
+static void put_fdb_entry(uint16_t neighbour_state, uint8_t flags) {
+        struct ndmsg *nd;
 
         fake_datagram();
-        m = fake_message(RTM_NEWNEIGH, 0);
-        ((struct ndmsg *)mnl_nlmsg_put_extra_header(m, sizeof(struct ndmsg)))->ndm_state = neighbour_state;
+        nd = mnl_nlmsg_put_extra_header(fake_message(RTM_NEWNEIGH, 0), sizeof(*nd));
+        nd->ndm_ifindex = 9;
+        nd->ndm_state = neighbour_state;
+        nd->ndm_flags = flags;
 }
 
 static void asks_who_has_an_address(void **state) {
         static const uint8_t mac[6] = {2, 0, 0, 0, 0, 1};
         const struct ndmsg *nd;
-        bool learnt = false;
+        FdbEntry entry = {};
 
-        put_fdb_entry(NUD_REACHABLE);
-        assert_int_equal(netlink_fdb_is_learnt(nl, 7, mac, &learnt), 0);
-        assert_true(learnt);
+        put_fdb_entry(NUD_REACHABLE, NTF_MASTER);
+        assert_int_equal(netlink_get_fdb(nl, 7, mac, &entry), 0);
+        assert_true(entry.port == 9 && !entry.is_static && !entry.own && !entry.sticky);
         nd = mnl_nlmsg_get_payload(fake_sent(0));
+        assert_int_equal(nd->ndm_ifindex, 7);
         assert_int_equal(nd->ndm_flags, NTF_MASTER); /* the kernel refuses any other */
         assert_int_equal(nd->ndm_state, 0);
         assert_memory_equal(mnl_attr_get_payload(attribute(0, sizeof(*nd), NDA_LLADDR)), mac, 6);
-        put_fdb_entry(NUD_NOARP);
-        assert_int_equal(netlink_fdb_is_learnt(nl, 7, mac, &learnt), 0);
-        assert_false(learnt);
-        learnt = true;
-        put_fdb_entry(NUD_PERMANENT);
-        assert_int_equal(netlink_fdb_is_learnt(nl, 7, mac, &learnt), 0);
-        assert_false(learnt);
+        put_fdb_entry(NUD_NOARP, NTF_MASTER | 1 << 6);
+        assert_int_equal(netlink_get_fdb(nl, 7, mac, &entry), 0);
+        assert_true(entry.is_static && !entry.own && entry.sticky);
+        put_fdb_entry(NUD_PERMANENT, NTF_MASTER);
+        assert_int_equal(netlink_get_fdb(nl, 7, mac, &entry), 0);
+        assert_true(!entry.is_static && entry.own && !entry.sticky);
         fake_ack(-ENOENT, NULL);
-        assert_int_equal(netlink_fdb_is_learnt(nl, 7, mac, &learnt), -ENOENT);
+        assert_int_equal(netlink_get_fdb(nl, 7, mac, &entry), -ENOENT);
 
         fake_ack(0, NULL);
         assert_int_equal(netlink_take_fdb(nl, 7, mac), 0);
