@@ -153,8 +153,7 @@ static const char *create_tap_action(Call *call, const char *tap, const TapSpec 
         if (call->gateways_mac || global) {
                 mac_format(spec->guest_mac, mac);
                 call_set_object(call, "%s (guest-mac %s, which is %s)", tap, mac,
-                                call->gateways_mac ? "a gateway's"
-                                                   : "not locally administered, as 06:… would be");
+                                call->gateways_mac ? "a gateway's" : "not locally administered");
                 return ACTION_MANAGE_OTHERS;
         }
         return call->service->config->port_isolation && !spec->isolated ? ACTION_MANAGE_OTHERS
