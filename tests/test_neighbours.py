@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+import daemons
 from daemons import grant
-from fcproc import eventually, pause, refused, sanitized
+from fcproc import BUILD, WORK, eventually, pause, refused, sanitized
 from machines import (TUNSETOWNER, TUNSETPERSIST, HostPort, add_link, assert_unchanged, fdb, links, mac_bytes, run, snapshot,
                       taps)  # fmt: skip
 
@@ -284,6 +285,54 @@ def test_the_address_of_a_tap_off_the_bridge_is_free(bridge, alice, bob, hold):
     bob.do("CreateTap", "tap1", guest_mac=A)
     pause(0.1)
     assert has_entry("tap1", A)
+
+
+# --- when the kernel refuses ---
+
+RTM_NEWLINK, RTM_GETLINK, RTM_NEWNEIGH = 16, 18, 28
+
+
+@pytest.fixture
+def refuse(monkeypatch, make_service):
+    """A service, and a function that says which of its requests are refused from now on (0: none)."""
+    program = BUILD / "tests" / "fcprocd-refusing-kernel"
+    if not program.exists():
+        pytest.skip(f"{program} is not built")
+    monkeypatch.setattr(daemons, "FCPROCD", program)
+    control = WORK / "refuse"
+
+    def say(request):
+        control.write_text(f"{request}\n")
+
+    say(0)
+    make_service(environment={"FCPROC_REFUSE": str(control)}).start()
+    return say
+
+
+def test_a_list_is_whole_or_an_error(refuse, polkit, client):
+    root = client("root")
+    root.do("EnsureBridge")
+    root.do("CreateTap", "tap0")
+    refuse(RTM_GETLINK)
+    with refused("KernelRefused", says="tap0"):
+        root.do("ListTaps")
+    refuse(0)
+    assert [t[0] for t in root.do("ListTaps")] == ["tap0"]
+
+
+@pytest.mark.parametrize("request_type", [RTM_NEWLINK, RTM_GETLINK, RTM_NEWNEIGH], ids=["NEWLINK", "GETLINK", "NEWNEIGH"])
+def test_what_was_refused_is_done_later(refuse, polkit, client, hold, request_type):
+    root = client("root")
+    root.do("EnsureBridge")
+    root.do("CreateTap", "tap0")
+    root.do("CreateTap", "tap1", guest_mac=B)
+    attacker = hold("root", "tap0")
+    refuse(request_type)
+    attacker.set_mac(B)
+    pause(0.3)
+    assert not has_entry()
+    refuse(0)
+    eventually(lambda: not on_the_bridge("tap0") and has_entry(), 3, "the end of the attack")
 
 
 # --- before anybody holds it ---
