@@ -3,6 +3,9 @@
  * the failure names object and step, and nothing half-made stays or is claimed. */
 
 #include <errno.h>
+#include <libmnl/libmnl.h>
+#include <linux/neighbour.h>
+#include <linux/rtnetlink.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -275,6 +278,58 @@ static void displaces_only_what_was_meant(void **state) {
         assert_int_equal(netlink_get_link(nl, 0, "tap0", &link), 0);
 }
 
+static unsigned gone;
+
+static void on_gone(const uint8_t mac[static 6], void *userdata) {
+        gone += memcmp(mac, "\x02\x00\x00\x00\x00\x05", 6) == 0;
+}
+
+/* Makes an entry as a frame would, and ends it. */
+static void learn_and_forget(int port, uint16_t type) {
+        struct mnl_socket *socket = mnl_socket_open(NETLINK_ROUTE);
+        char buffer[256];
+        struct nlmsghdr *m = mnl_nlmsg_put_header(buffer);
+        struct ndmsg *nd;
+
+        assert_non_null(socket);
+        m->nlmsg_type = type;
+        m->nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | (type == RTM_NEWNEIGH ? NLM_F_CREATE : 0);
+        nd = mnl_nlmsg_put_extra_header(m, sizeof(*nd));
+        nd->ndm_family = AF_BRIDGE;
+        nd->ndm_ifindex = port;
+        nd->ndm_state = NUD_REACHABLE;
+        nd->ndm_flags = NTF_MASTER;
+        mnl_attr_put(m, NDA_LLADDR, 6, "\x02\x00\x00\x00\x00\x05");
+        assert_int_equal(mnl_socket_sendto(socket, m, m->nlmsg_len), m->nlmsg_len);
+        assert_true(mnl_socket_recvfrom(socket, buffer, sizeof(buffer)) > 0);
+        assert_int_equal(((struct nlmsgerr *)mnl_nlmsg_get_payload((struct nlmsghdr *)buffer))->error,
+                         0);
+        (void)mnl_socket_close(socket);
+}
+
+/* What a frame makes and ends is nobody's business, or a guest could flood the service with it. */
+static void only_entries_that_were_not_learnt(void **state) {
+        static const uint8_t mac[6] = {2, 0, 0, 0, 0, 5};
+        Netlink *monitor;
+        TapMade made;
+        Failure f;
+
+        assert_int_equal(tap_create(nl, &features, &plain, &made, &f), 0);
+        assert_int_equal(netlink_open_fdb_monitor(&monitor), 0);
+        gone = 0;
+        learn_and_forget(made.ifindex, RTM_NEWNEIGH);
+        learn_and_forget(made.ifindex, RTM_DELNEIGH);
+        assert_int_equal(netlink_read_fdb_monitor(monitor, on_gone, NULL), 0);
+        assert_int_equal(gone, 0);
+        assert_int_equal(netlink_add_fdb(nl, made.ifindex, mac), 0);
+        assert_int_equal(netlink_read_fdb_monitor(monitor, on_gone, NULL), 0);
+        assert_int_equal(gone, 0);
+        learn_and_forget(made.ifindex, RTM_DELNEIGH);
+        assert_int_equal(netlink_read_fdb_monitor(monitor, on_gone, NULL), 0);
+        assert_int_equal(gone, 1);
+        netlink_close(monitor);
+}
+
 static int own_namespace(void **state) {
         uint32_t address = 0x010010ac; /* 172.16.0.1 */
 
@@ -298,6 +353,7 @@ int main(void) {
                 cmocka_unit_test_setup(every_step_of_a_bridge, clean),
                 cmocka_unit_test_setup(every_step_of_deletes, with_bridge),
                 cmocka_unit_test_setup(displaces_only_what_was_meant, with_bridge),
+                cmocka_unit_test_setup(only_entries_that_were_not_learnt, with_bridge),
         };
 
         if (geteuid() != 0 || access("/dev/net/tun", R_OK | W_OK) < 0) {
