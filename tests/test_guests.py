@@ -137,7 +137,7 @@ def test_a_holder_that_takes_his_neighbours_mac(bridge, alice, bob, hold, host, 
     a.set_mac(B)
     eventually(lambda: links().get("tap0", {}).get("master") != "br-fc", 2, "tap0's leaving the bridge")
     assert links()["tap1"]["master"] == "br-fc"
-    assert [e for e in fdb("tap1") if e["mac"] == B and e["state"] == "static"], "the neighbour is only flooded"
+    eventually(lambda: [e for e in fdb("tap1") if e["mac"] == B and e["state"] == "static"], 2, "the neighbour's entry")
     assert hears(b, host, B) and b.arp(B, "172.16.0.11", HOST_IP)
 
 
