@@ -3,6 +3,7 @@
  * it out. */
 
 #include <errno.h>
+#include <string.h>
 
 #include "cleanup.h"
 #include "fdb-watch.h"
@@ -12,26 +13,44 @@
 
 #define REST (5 * USEC_PER_MSEC) /* after each gulp of reports */
 
+#define MACS_MAX 4096 /* in one gulp; where it is more, every guest-mac is looked at */
+
 struct FdbWatch {
         Netlink *monitor;
         Paced *paced;
         FdbGoneWatchFunction function;
         void *userdata;
+        size_t n;
+        Mac macs[MACS_MAX];
 };
+
+int mac_compare(const void *a, const void *b) {
+        return memcmp(a, b, sizeof(Mac));
+}
 
 static void on_gone(const uint8_t mac[static 6], void *userdata) {
         FdbWatch *w = userdata;
 
-        w->function(mac, w->userdata);
+        if (w->n < MACS_MAX)
+                memcpy(w->macs[w->n].bytes, mac, 6);
+        w->n++;
 }
 
+/* Whoever is looked for is looked for once in a gulp, however many entries went. */
 static void on_readable(void *userdata) {
         FdbWatch *w = userdata;
+        int r;
 
-        if (netlink_read_fdb_monitor(w->monitor, on_gone, w) == -ENOBUFS) {
+        w->n = 0;
+        r = netlink_read_fdb_monitor(w->monitor, on_gone, w);
+        if (r == -ENOBUFS)
                 log_message(LOG_WARNING,
                             "Reports of bridges' forwarding tables were lost; checking every guest-mac");
-                w->function(NULL, w->userdata);
+        if (r == -ENOBUFS || w->n > MACS_MAX) {
+                w->function(NULL, 0, w->userdata);
+        } else if (w->n > 0) {
+                qsort(w->macs, w->n, sizeof(Mac), mac_compare);
+                w->function(w->macs, w->n, w->userdata);
         }
 }
 

@@ -174,7 +174,7 @@ int service_new(sd_event *event, const char *config_file, Service **ret, char **
         }
         r = link_table_new(event, tap_watch_link_changed, tap_watch_reports_lost, s, &s->links);
         if (r >= 0)
-                r = fdb_watch_new(event, tap_watch_entry_gone, s, &s->fdb_watch);
+                r = fdb_watch_new(event, tap_watch_entries_gone, s, &s->fdb_watch);
         if (r < 0) {
                 (void)fail(ret_reason, r, "Reading the links over netlink");
                 goto failed;

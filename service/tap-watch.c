@@ -19,6 +19,7 @@
 
 #include "events.h"
 #include "log.h"
+#include "loop.h"
 #include "peer.h"
 #include "tap-watch.h"
 #include "tap.h"
@@ -217,25 +218,29 @@ static void decide(Service *s, LinkEntry *e) {
                 submit(s, DUTY_AUTO_DELETE, e);
 }
 
-/* mac NULL: all. */
-static void keep_entries(Service *s, const uint8_t *mac) {
-        for (LinkEntry *e = link_table_next(s->links, NULL); e; e = link_table_next(s->links, e))
-                if (link_has_guest_mac(&e->link, mac ?: e->link.alias.guest_mac))
+/* macs NULL: all. */
+static void keep_entries(Service *s, const Mac *macs, size_t n) {
+        for (LinkEntry *e = link_table_next(s->links, NULL); e; e = link_table_next(s->links, e)) {
+                const uint8_t *mac = e->link.alias.guest_mac;
+
+                if (link_has_guest_mac(&e->link, mac) &&
+                    (!macs || bsearch(mac, macs, n, sizeof(Mac), mac_compare)))
                         submit(s, DUTY_KEEP_ENTRY, e);
+        }
 }
 
-void tap_watch_entry_gone(const uint8_t *mac, void *userdata) {
+void tap_watch_entries_gone(const Mac *macs, size_t n, void *userdata) {
         Service *s = userdata;
 
         link_table_sync(s->links); /* the tap may be younger than what is known of the links */
-        keep_entries(s, mac);
+        keep_entries(s, macs, n);
 }
 
 void tap_watch_reports_lost(void *userdata) {
         Service *s = userdata;
 
         if (s->links)
-                keep_entries(s, NULL);
+                keep_entries(s, NULL, 0);
 }
 
 static void reap(Service *s, int ifindex);
@@ -249,14 +254,19 @@ static int on_look_again(sd_event_source *source, uint64_t usec, void *userdata)
                         reap(s, e->link.ifindex);
                 decide(s, e);
         }
-        keep_entries(s, NULL);
+        keep_entries(s, NULL, 0);
         return 0;
 }
 
 void tap_watch_look_again(Service *s) {
-        if (!s->looks_again)
-                s->looks_again = sd_event_add_time_relative(s->event, NULL, CLOCK_MONOTONIC,
-                                                            USEC_PER_SEC, 0, on_look_again, s) >= 0;
+        sd_event_source *timer = NULL;
+
+        if (s->looks_again || sd_event_add_time_relative(s->event, &timer, CLOCK_MONOTONIC,
+                                                         USEC_PER_SEC, 0, on_look_again, s) < 0)
+                return;
+        (void)sd_event_source_set_priority(timer, PRIORITY_OWED);
+        s->looks_again = sd_event_source_set_floating(timer, true) >= 0;
+        sd_event_source_unref(timer);
 }
 
 static void reap(Service *s, int ifindex) {
@@ -291,7 +301,7 @@ void tap_watch_start(Service *s) {
                     e->link.carrier_up_count == 0)
                         (void)peer_get(s, e->link.alias.auto_delete, &peer);
         }
-        keep_entries(s, NULL);
+        keep_entries(s, NULL, 0);
 }
 
 void tap_watch_peer_gone(Service *s, const char *unique_name) {

@@ -12,7 +12,7 @@ void tap_watch_link_changed(LinkEntry *entry, const Link *before, const Link *af
 /* The LinkTable's, when reports were lost. userdata: Service. */
 void tap_watch_reports_lost(void *userdata);
 /* The FdbWatch's. userdata: Service. */
-void tap_watch_entry_gone(const uint8_t *mac, void *userdata);
+void tap_watch_entries_gone(const Mac *macs, size_t n, void *userdata);
 /* After the connection to the bus: taps of an earlier life of the service, whose creators may be gone. */
 void tap_watch_start(Service *service);
 /* A connection vanished: its auto-delete taps that nobody attached to go. */

@@ -10,6 +10,7 @@
 #include <sys/eventfd.h>
 
 #include "cleanup.h"
+#include "loop.h"
 #include "worker.h"
 
 STAILQ_HEAD(JobQueue, Job);
@@ -82,6 +83,8 @@ int worker_new(sd_event *event, const char *name, Worker **ret) {
         w->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         r = w->done_fd < 0 ? -errno
                            : sd_event_add_io(event, &w->source, w->done_fd, EPOLLIN, on_done, w);
+        if (r >= 0)
+                r = sd_event_source_set_priority(w->source, PRIORITY_OWED);
         if (r >= 0) {
                 /* signals are the loop's */
                 (void)sigfillset(&all);
