@@ -134,6 +134,13 @@ static void log_features(const Features *f) {
                     f->live_rename ? "yes" : "no (in two steps)");
 }
 
+static int watch_links(Service *s) {
+        int r = link_table_new(s->event, tap_watch_link_changed, tap_watch_reports_lost, s,
+                               &s->links);
+
+        return r < 0 ? r : fdb_watch_new(s->event, tap_watch_entries_gone, s, &s->fdb_watch);
+}
+
 int service_new(sd_event *event, const char *config_file, Service **ret, char **ret_reason) {
         Service *s = calloc(1, sizeof(*s));
         int r;
@@ -172,9 +179,7 @@ int service_new(sd_event *event, const char *config_file, Service **ret, char **
                 (void)fail(ret_reason, r, "Starting");
                 goto failed;
         }
-        r = link_table_new(event, tap_watch_link_changed, tap_watch_reports_lost, s, &s->links);
-        if (r >= 0)
-                r = fdb_watch_new(event, tap_watch_entries_gone, s, &s->fdb_watch);
+        r = watch_links(s);
         if (r < 0) {
                 (void)fail(ret_reason, r, "Reading the links over netlink");
                 goto failed;

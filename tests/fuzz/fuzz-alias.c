@@ -34,5 +34,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                 if (a.kind != ALIAS_IS_TAP || a.uid != 7 || strcmp(a.auto_delete, text) != 0)
                         abort();
         }
+        if (size >= 6 && alias_format_tap(7, data, text, again)) {
+                bool unicast = !(data[0] & 1) && memcmp(data, "\0\0\0\0\0\0", 6) != 0;
+
+                alias_parse(again, &a);
+                if ((a.kind == ALIAS_IS_TAP) != unicast ||
+                    (unicast &&
+                     (memcmp(a.guest_mac, data, 6) != 0 || strcmp(a.auto_delete, text) != 0)))
+                        abort();
+        }
         return 0;
 }
