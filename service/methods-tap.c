@@ -28,7 +28,7 @@ static void create_tap_done(Job *job) {
         bool creator_gone = call->peer->gone && *j->spec.auto_delete;
 
         tap_making_end(j->service, &j->making);
-        if (j->made.gateways_mac) { /* nothing was done: to be asked for as that */
+        if (j->made.gateways_mac && !call->gateways_mac) { /* nothing was done: to be asked for as that */
                 call->gateways_mac = true;
                 call_resume(call);
         } else if (j->result < 0)
