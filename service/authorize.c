@@ -157,8 +157,8 @@ int call_authorize(Call *call, const char *action, const Details *details, sd_bu
                        !details->never_prompt &&
                                sd_bus_message_get_allow_interactive_authorization(call->message) > 0,
                        append_details, on_answer, call, &a->pending) < 0) {
-                a->state = AUTHORIZATION_FAILED;
-                return conclude(call, error);
+                a->state = AUTHORIZATION_NOT_ASKED;
+                return failure_oom(&f), call_fail(call, error, &f);
         }
         return call_park(call);
 }

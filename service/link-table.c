@@ -22,6 +22,7 @@ struct LinkTable {
         LinkReportsLostFunction on_lost;
         void *userdata;
         bool syncing;
+        bool has_holes; /* memory was short: the next sync reads all links again */
         LIST_HEAD(, LinkEntry) buckets[BUCKETS], by_name[BUCKETS];
 };
 
@@ -144,8 +145,10 @@ static void on_link(const Link *link, bool deleted, const uint8_t *taken, void *
                 return;
         }
         e = calloc(1, sizeof(*e));
-        if (!e)
-                return; /* its next report, or the next dump, brings it back */
+        if (!e) {
+                t->has_holes = true;
+                return;
+        }
         e->link = *link;
         note_taken_mac(e, taken);
         LIST_INSERT_HEAD(&t->buckets[(unsigned)link->ifindex % BUCKETS], e, in_bucket);
@@ -179,8 +182,11 @@ static int by_number(const void *a, const void *b) {
 /* Everything anew: at the start, and when the kernel had to drop reports. */
 static int take_census(LinkTable *t) {
         struct Census c = {.table = t};
-        int r = netlink_dump_links(t->dump, on_census, &c);
+        int r;
 
+        t->has_holes = false;
+        r = netlink_dump_links(t->dump, on_census, &c);
+        t->has_holes = t->has_holes || r < 0 || c.incomplete;
         if (r >= 0 && !c.incomplete) {
                 LinkEntry *e, *next;
 
@@ -204,13 +210,17 @@ void link_table_sync(LinkTable *t) {
         t->syncing = true;
         for (int i = 0; i < 4; i++) {
                 r = link_reports_read(t->reports, on_link, t);
-                if (r != -ENOBUFS)
+                if (r != -ENOBUFS && !t->has_holes)
                         break;
                 log_message(LOG_WARNING, "Link reports were lost; reading all links again");
                 (void)take_census(t);
                 t->on_lost(t->userdata);
         }
         t->syncing = false;
+}
+
+bool link_table_is_whole(const LinkTable *t) {
+        return !t->has_holes;
 }
 
 static void on_readable(void *userdata) {

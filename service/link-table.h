@@ -39,6 +39,8 @@ void link_table_free(LinkTable *table);
 
 /* Takes in every report that is there; it ends, however many more are made. Calls on_change. */
 void link_table_sync(LinkTable *table);
+/* False where memory is short: something is missing. */
+bool link_table_is_whole(const LinkTable *table);
 
 LinkEntry *link_table_by_name(LinkTable *table, const char *name);
 LinkEntry *link_table_by_ifindex(LinkTable *table, int ifindex);

@@ -402,7 +402,9 @@ int method_list_taps(sd_bus_message *m, void *userdata, sd_bus_error *error) {
                 return r;
         link_table_sync(s->links);
         uid = call_is_root(call) ? UID_NONE : call->user->uid;
-        j = calloc(1, sizeof(*j) + link_table_count_taps(s->links, uid) * sizeof(Link));
+        j = link_table_is_whole(s->links)
+                    ? calloc(1, sizeof(*j) + link_table_count_taps(s->links, uid) * sizeof(Link))
+                    : NULL;
         if (!j)
                 return failure_oom(&f), call_fail(call, error, &f);
         j->job = (Job){.run = list_taps_run,

@@ -279,6 +279,8 @@ int service_connect(Service *s, char **ret_reason) {
         (void)sd_bus_set_exit_on_disconnect(s->bus, false);
         r = intake_start(s);
         if (r >= 0)
+                r = bus_pump_new(s->event, s->bus, &s->pump);
+        if (r >= 0)
                 r = interface_publish(s);
         if (r < 0)
                 return fail(ret_reason, r, "Publishing " FCPROC_PATH);
@@ -289,8 +291,6 @@ int service_connect(Service *s, char **ret_reason) {
                                         "Disconnected", on_disconnected, s);
         if (r >= 0)
                 r = sd_bus_request_name_async(s->bus, NULL, FCPROC_NAME, 0, on_name, s);
-        if (r >= 0)
-                r = bus_pump_new(s->event, s->bus, &s->pump);
         if (r < 0)
                 return fail(ret_reason, r, "Asking for the name " FCPROC_NAME);
         return 0;

@@ -223,10 +223,14 @@ class Holder:
                 return frame
 
     def arp(self, mac, ip_address, target, within=2.0):
-        """Asks who has target; the answer, or None."""
-        self.send(arp_request(mac, ip_address, target))
+        """Asks who has target, again and again as hosts do: a port forwards only when the kernel has got round to its
+        carrier. The answer, or None."""
         is_answer = lambda f: f[:6] == mac_bytes(mac) and f[12:14] == b"\x08\x06" and f[20:22] == b"\x00\x02"  # noqa: E731
-        return self.receive(is_answer, within)
+        deadline, answer = time.monotonic() + within, None
+        while not answer and (left := deadline - time.monotonic()) > 0:
+            self.send(arp_request(mac, ip_address, target))
+            answer = self.receive(is_answer, min(left, 0.25))
+        return answer
 
 
 def ethernet(dst, src, kind, payload):

@@ -164,6 +164,7 @@ def test_a_flood(service, bridge, polkit, root, alice, bob, bus, start, capsys, 
             break
     else:
         pytest.fail(f"others waited longer than {bound:.2f} s in each of {rounds} rounds")
+    probes.listener.kill()  # the service holds what its living process listens on
     eventually(lambda: service.descriptors() <= before[1] + FLAT["descriptors"], 15, "the descriptors' going down")
     assert threads(service.pid) <= before[2] + 1
     assert sanitized() or service.private_memory() <= before[0] + FLAT["memory"]
