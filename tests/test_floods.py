@@ -104,14 +104,15 @@ class Probes:
 
     ALL = (a_call_of_the_bus, a_call, a_call_of_roots, an_exit, a_deadline, a_socket, a_tap)
 
-    def look(self, seconds):
-        """All of them, over and over: {name: sorted seconds}."""
-        found = {probe.__name__: [] for probe in self.ALL}
+    def look(self, seconds, sample=lambda: None):
+        """All of them, over and over: {name: sorted seconds}, and what sample() said each time."""
+        found, samples = {probe.__name__: [] for probe in self.ALL}, []
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             for probe in self.ALL:
                 found[probe.__name__].append(probe(self))
-        return {name: sorted(times) for name, times in found.items()}
+            samples.append(sample())
+        return {name: sorted(times) for name, times in found.items()}, samples
 
 
 def p(times, share):
@@ -132,14 +133,29 @@ def threads(pid):
     return len(os.listdir(f"/proc/{pid}/task"))
 
 
+def size(service):
+    return service.private_memory(), service.descriptors(), threads(service.pid)
+
+
+def largest(samples):
+    return [max(column) for column in zip(*samples)]
+
+
+def grown(samples):
+    """The largest of the first third and of the last one: they are the same where nothing grows."""
+    third = max(1, len(samples) // 3)
+    first, last = largest(samples[:third]), largest(samples[-third:])
+    return f"{first[0] >> 10}→{last[0] >> 10} KiB, {first[1]}→{last[1]} descriptors, {first[2]}→{last[2]} threads"
+
+
 @pytest.mark.parametrize("name", FLOODS)
 def test_a_flood(service, bridge, polkit, root, alice, bob, bus, start, capsys, name):
     directory = ensure_directory(alice.account)
     alice.do("CreateTap", "tapalice")
     root.introspect()
     probes = Probes(root, bob, start)
-    idle = probes.look(0.5)
-    before = service.private_memory(), service.descriptors(), threads(service.pid)
+    idle, _ = probes.look(0.5)
+    before = size(service)
     rounds = 1 if sanitized() else 3
     for attempt in range(rounds):
         account = alice.account
@@ -147,7 +163,7 @@ def test_a_flood(service, bridge, polkit, root, alice, bob, bus, start, capsys, 
                       user=account.uid, group=account.gid, extra_groups=account.groups, stdout=subprocess.PIPE, cwd="/", start_new_session=True)  # fmt: skip
         assert flood.stdout.readline() == b"ready\n"
         used, begun = cpu(service.pid), time.monotonic()
-        found = probes.look(SECONDS * 0.8)
+        found, samples = probes.look(SECONDS * 0.8, lambda: size(service))
         share = (cpu(service.pid) - used) / (time.monotonic() - begun)
         os.killpg(flood.pid, signal.SIGKILL)
         flood.wait()
@@ -157,7 +173,7 @@ def test_a_flood(service, bridge, polkit, root, alice, bob, bus, start, capsys, 
         with capsys.disabled():
             if attempt == 0:
                 print("\n" + said("idle (p50/p99, ms)", idle))
-            print(said(f"{name[:27]}", found) + f"  cpu {share * 100:.0f} %", end="\n" if attempt < rounds - 1 else "")
+            print(said(name[:31], found) + f"  cpu {share * 100:.0f} %  {grown(samples)}", end="\n" if attempt < rounds - 1 else "")
         # A call that polkit is asked about crosses the bus some ten times.
         bound = BOUND + 10 * p(found.pop("a_call_of_the_bus"), 0.99)
         if sanitized() or max(p(times, 0.99) for times in found.values()) < bound:
