@@ -173,7 +173,7 @@ const Option options[] = {
 };
 
 #define N_OPTIONS (ELEMENTS(options) - 1)
-_Static_assert(N_OPTIONS <= OPTIONS_MAX, "Ctl.given has a bit for each");
+_Static_assert(N_OPTIONS <= OPTIONS_MAX, "OPTIONS_MAX"); /* Ctl.given has a bit for each */
 
 /* --- the command line --- */
 
