@@ -49,8 +49,7 @@ static int check_namesake(Service *s, const char *tap, const User *user, bool *r
 
         bridge = link_table_by_name(s->links, s->config->bridge_name);
         if (!bridge || bridge->link.kind != LINK_BRIDGE)
-                return failure_set(f, FAILURE_NO_SUCH_BRIDGE,
-                                   "There is no bridge %s for tap %s; call EnsureBridge first",
+                return failure_set(f, FAILURE_NO_SUCH_BRIDGE, "There is no bridge %s for tap %s",
                                    s->config->bridge_name, tap);
         *ret_replaces = e != NULL || user_is_making_tap(user, tap);
         if (!e)
@@ -64,8 +63,7 @@ static int check_namesake(Service *s, const char *tap, const User *user, bool *r
                                    tap);
         if (e->link.alias.uid != user->uid)
                 return failure_set(f, FAILURE_ACCESS_DENIED,
-                                   "Tap %s belongs to uid %u and is not replaced; choose another name, or "
-                                   "delete it with DeleteTap first",
+                                   "Tap %s belongs to uid %u and is not replaced; choose another name",
                                    tap, e->link.alias.uid);
         return 0;
 }
@@ -87,12 +85,11 @@ static int check_tap_quota(Call *call, const char *tap, bool replaces, bool *ret
         if (u->uid != 0 &&
             link_table_count_taps(s->links, u->uid) + u->n_taps_in_making >= c->max_taps_per_user)
                 return failure_set(f, FAILURE_LIMITS_EXCEEDED,
-                                   "Tap %s: uid %u has %u taps, which is the limit (max_taps_per_user); delete one first",
+                                   "Tap %s: uid %u has %u taps, which is the limit (max_taps_per_user)",
                                    tap, u->uid, c->max_taps_per_user);
         if (link_table_count_taps(s->links, UID_NONE) + s->n_taps_in_making >= c->max_taps)
                 return failure_set(f, FAILURE_LIMITS_EXCEEDED,
-                                   "Tap %s: all users together have %u taps, which is the limit (max_taps); delete some "
-                                   "first",
+                                   "Tap %s: all users together have %u taps, which is the limit (max_taps)",
                                    tap, c->max_taps);
         return 0;
 }
