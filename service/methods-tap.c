@@ -63,7 +63,7 @@ static int check_namesake(Service *s, const char *tap, const User *user, bool *r
                                    tap);
         if (e->link.alias.uid != user->uid)
                 return failure_set(f, FAILURE_ACCESS_DENIED,
-                                   "Tap %s belongs to uid %u and is not replaced; choose another name",
+                                   "Tap %s belongs to uid %u and is not replaced; choose another name, or have it deleted",
                                    tap, e->link.alias.uid);
         return 0;
 }

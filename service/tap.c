@@ -48,7 +48,7 @@ static int displace_link(Netlink *nl, const Features *features, const Link *link
 
 static int another_owner(const Link *link, Failure *f) {
         return failure_set(f, FAILURE_ACCESS_DENIED,
-                           "Tap %s belongs to uid %u and is not replaced; choose another name",
+                           "Tap %s belongs to uid %u and is not replaced; choose another name, or have it deleted",
                            link->name, link->alias.uid);
 }
 
