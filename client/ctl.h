@@ -72,7 +72,7 @@ struct Ctl {
         bool have_timeout, have_grace;
         uint64_t timeout, grace;
         bool force, dry_run;
-        bool have_tun_uid, have_tun_gid, have_isolated, have_mtu, auto_delete;
+        bool have_isolated, auto_delete;
         uint32_t tun_uid, tun_gid, mtu;
         bool isolated;
         const char *guest_mac, *config_file;

@@ -134,20 +134,21 @@ const Option options[] = {
         {"grace", 0, "SPAN", OPTION_GRACE, read_span, TO(grace), TO(have_grace),
          N_("How long a guest may take (30s); 0 kills at once, infinity never")},
         {"force", 0, NULL, OPTION_FORCE, read_flag, TO(force), 0, N_("Kill a paused VM too")},
-        {"tun-uid", 0, "USER", OPTION_TAP, read_user, TO(tun_uid), TO(have_tun_uid),
-         N_("Who may attach to the tap (you)")},
-        {"tun-gid", 0, "GID", OPTION_TAP, read_group, TO(tun_gid), TO(have_tun_gid),
-         N_("The group that may (none)")},
+        {"tun-uid", 0, "USER", OPTION_TAP, read_user, TO(tun_uid), 0,
+         N_("Who may attach to the tap (you)"), 'u'},
+        {"tun-gid", 0, "GID", OPTION_TAP, read_group, TO(tun_gid), 0,
+         N_("The group that may (none)"), 'u'},
         {"guest-mac", 0, "MAC", OPTION_TAP, read_mac, TO(guest_mac), 0,
-         N_("Nothing else may be sent from it")},
+         N_("Nothing else may be sent from it"), 's'},
         {"isolated", 0, "BOOL", OPTION_TAP, read_boolean, TO(isolated), TO(have_isolated),
-         N_("Keep it from other isolated taps (as configured)")},
+         N_("Keep it from other isolated taps (as configured)"), 'b'},
         {"no-isolation", 0, NULL, OPTION_TAP, read_no, TO(isolated), TO(have_isolated),
          N_("The same as --isolated=no")},
-        {"mtu", 0, "BYTES", OPTION_TAP, read_mtu, TO(mtu), TO(have_mtu), N_("Its MTU (the bridge's)")},
+        {"mtu", 0, "BYTES", OPTION_TAP, read_mtu, TO(mtu), 0, N_("Its MTU (the bridge's)"), 'u'},
         {"auto-delete", 0, NULL, OPTION_TAP, read_flag, TO(auto_delete), 0,
          N_("Remove it when its VMM lets go of it, or when this command is\n"
-            "ended before one attached: it stays until the tap is gone")},
+            "ended before one attached: it stays until the tap is gone"),
+         'b'},
         {"config-file", 0, "FILE", OPTION_CONFIG_FILE, read_text, TO(config_file), 0,
          N_("Firecracker's own configuration; required")},
         {"dry-run", 0, NULL, OPTION_DRY_RUN, read_flag, TO(dry_run), 0,
@@ -253,6 +254,33 @@ const Option *option_stray(const Ctl *ctl, unsigned groups) {
                 if ((ctl->given & UINT64_C(1) << i) && options[i].group & ~groups)
                         return &options[i];
         return NULL;
+}
+
+int option_append(const Ctl *ctl, unsigned groups, sd_bus_message *m) {
+        int r = sd_bus_message_open_container(m, 'a', "{sv}");
+
+        for (size_t i = 0; i < N_OPTIONS && r >= 0; i++) {
+                const Option *o = &options[i];
+                const void *field = (const char *)ctl + o->field;
+
+                /* another option may have set the same field */
+                if (!(o->group & groups) || !o->type ||
+                    !(o->have ? *(const bool *)((const char *)ctl + o->have)
+                              : (ctl->given & UINT64_C(1) << i) != 0))
+                        continue;
+                switch (o->type) {
+                case 'b':
+                        r = sd_bus_message_append(m, "{sv}", o->name, "b", *(const bool *)field);
+                        break;
+                case 's':
+                        r = sd_bus_message_append(m, "{sv}", o->name, "s",
+                                                  *(const char *const *)field);
+                        break;
+                default:
+                        r = sd_bus_message_append(m, "{sv}", o->name, "u", *(const uint32_t *)field);
+                }
+        }
+        return r < 0 ? r : sd_bus_message_close_container(m);
 }
 
 /* --- the help --- */

@@ -20,6 +20,7 @@ struct Option {
         OptionReader read;
         size_t field, have; /* in Ctl: where it goes, and the flag that it was given; 0: none */
         const char *help;   /* for people, "\n" where a line ends */
+        char type; /* of the method's option of that name, in the signature's letters; 0: none */
 };
 
 extern const Option options[]; /* ended by a row without a reader */
@@ -29,6 +30,9 @@ extern const Option options[]; /* ended by a row without a reader */
 int option_read_all(Ctl *ctl, int argc, char *argv[]);
 /* The first one that was given and is not of these groups, NULL if there is none. */
 const Option *option_stray(const Ctl *ctl, unsigned groups);
+
+/* Those of these groups that were given and are options of the method too, as a{sv}. As sd-bus. */
+int option_append(const Ctl *ctl, unsigned groups, sd_bus_message *m);
 
 /* The lines of --help about those of these groups; 0: those that all verbs take. */
 void option_help(unsigned groups);
