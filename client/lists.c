@@ -146,8 +146,30 @@ static int list_fetch(Ctl *ctl, const char *method, const char *type,
         return code;
 }
 
-int processes_fetch(Ctl *ctl, json_object **ret) {
-        return list_fetch(ctl, "ListProcesses", "uusa{sv}", process_read, ret);
+/* Takes out what is no process, but says that there is more below a directory. */
+static bool cuts_take(Ctl *ctl, json_object *list) {
+        bool whole = true;
+
+        for (size_t i = json_object_array_length(list); i-- > 0;) {
+                json_object *o = json_object_array_get_idx(list, i);
+
+                if (!member_bool(o, "cut"))
+                        continue;
+                whole = false;
+                report_note(ctl,
+                            _("%s has more sockets than the service looks at: not every VM of uid %u is listed"),
+                            member_string(o, "api_sock"), (unsigned)member_number(o, "uid"));
+                (void)json_object_array_del_idx(list, i, 1);
+        }
+        return whole;
+}
+
+int processes_fetch(Ctl *ctl, json_object **ret, bool *ret_whole) {
+        int code = list_fetch(ctl, "ListProcesses", "uusa{sv}", process_read, ret);
+
+        if (code == CODE_DONE)
+                *ret_whole = cuts_take(ctl, *ret);
+        return code;
 }
 
 int taps_fetch(Ctl *ctl, json_object **ret) {
@@ -175,17 +197,18 @@ int usage_fetch(Ctl *ctl, json_object **ret) {
 int verb_list(Ctl *ctl, int n, char *arguments[]) {
         json_object *list;
         size_t n_rows;
+        bool whole;
         Table *t;
         int code;
 
         code = ctl_connect(ctl);
         if (code == CODE_DONE)
-                code = processes_fetch(ctl, &list);
+                code = processes_fetch(ctl, &list, &whole);
         if (code != CODE_DONE)
                 return code;
         if (ctl->json != JSON_OFF) {
                 output_json(ctl, list);
-                return CODE_DONE;
+                return whole ? CODE_DONE : CODE_FAILED;
         }
         t = table_new(4);
         table_add(t, _("VM"));
@@ -204,14 +227,14 @@ int verb_list(Ctl *ctl, int n, char *arguments[]) {
                 table_add(t, "%.*s", (int)length, name);
                 table_add(t, "%u", (unsigned)member_number(o, "pid"));
                 table_add(t, "%u", (unsigned)member_number(o, "uid"));
-                table_add(t, "%s", path);
+                table_add(t, member_there(o, "state") ? _("%s (does not answer)") : "%s", path);
         }
         output_page(ctl);
         n_rows = json_object_array_length(list);
         table_print(ctl, t, ngettext("%zu VM", "%zu VMs", n_rows), n_rows);
         table_free(t);
         (void)json_object_put(list);
-        return CODE_DONE;
+        return whole ? CODE_DONE : CODE_FAILED;
 }
 
 static const char *yes_no(json_object *o, const char *key) {
@@ -407,6 +430,7 @@ static void status_print(json_object *o) {
 
 int verb_status(Ctl *ctl, int n, char *arguments[]) {
         json_object *o = json_object_new_object(), *list = NULL;
+        bool whole;
         int code;
 
         code = ctl_connect(ctl);
@@ -416,7 +440,7 @@ int verb_status(Ctl *ctl, int n, char *arguments[]) {
                 code = properties_fetch(ctl, o);
         (void)json_object_object_add(o, "uid", json_object_new_int64(ctl->uid));
         if (code == CODE_DONE)
-                code = processes_fetch(ctl, &list);
+                code = processes_fetch(ctl, &list, &whole);
         if (code == CODE_DONE) {
                 (void)json_object_object_add(o, "processes",
                                              json_object_new_int64(

@@ -10,7 +10,8 @@
 /* Adds the entries of an a{sv} to o. */
 int dictionary_read(sd_bus_message *m, json_object *o);
 /* Each fetches a list; prints what went wrong; an exit code. */
-int processes_fetch(Ctl *ctl, json_object **ret);
+/* *ret_whole false: there are more than the service looks at, which was said. */
+int processes_fetch(Ctl *ctl, json_object **ret, bool *ret_whole);
 int taps_fetch(Ctl *ctl, json_object **ret);
 int usage_fetch(Ctl *ctl, json_object **ret);
 

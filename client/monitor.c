@@ -166,6 +166,7 @@ static int snapshot(Monitor *m) {
         json_object *processes = NULL, *taps = NULL;
         sd_bus_message *reply = NULL;
         Ctl *ctl = m->f.ctl;
+        bool whole;
         int code;
 
         m->look = false;
@@ -175,7 +176,7 @@ static int snapshot(Monitor *m) {
         code = call_wait(ctl, "Subscribe", call_build_options, NULL, &reply);
         sd_bus_message_unref(reply);
         if (code == CODE_DONE)
-                code = processes_fetch(ctl, &processes);
+                code = processes_fetch(ctl, &processes, &whole);
         if (code == CODE_DONE)
                 code = taps_fetch(ctl, &taps);
         if (code == CODE_DONE) {

@@ -55,6 +55,7 @@ typedef struct Call {
         Process *process; /* what was asked about: it may have ended meanwhile */
         bool process_proven;
         bool waits_for_reaper;
+        bool gateways_mac; /* the tap that is to be made would have a gateway's */
         LIST_ENTRY(Call) in_bucket;
         TAILQ_ENTRY(Call) in_peer, in_resumed;
 } Call;

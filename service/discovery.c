@@ -257,7 +257,8 @@ static int scan_start(Service *s, uid_t uid, struct ScanWaiters *waiters) {
                 return -ENOMEM;
         }
         scan->job = (Job){.run = scan_job_run,
-                          .done = scan_job_done}; /* at the end discovery_free() frees it */
+                          .done = scan_job_done,
+                          .user = uid == UID_NONE ? 0 : uid}; /* at the end discovery_free() frees it */
         scan->service = s;
         scan->uid = uid;
         STAILQ_INIT(&scan->waiters);

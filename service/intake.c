@@ -15,6 +15,13 @@
  * is no limit for work that gets done. */
 #define MESSAGES_MAX 2000U
 #define WINDOW_USEC USEC_PER_SEC
+/* The same while answers pile up: dbus-daemon reads some 2 KiB of a connection in each turn, and we
+ * are one connection beside 256 of a user's. Answers to a flood would stand in front of everybody's. */
+#define MESSAGES_MAX_BEHIND 100U
+#define BEHIND 64U /* messages that wait to be written */
+/* So many more in the same window are refused; the rest gets no answer. A call without an answer
+ * takes one of its connection's 128, so that in the end the bus stops the flood by itself. */
+#define REFUSALS_MAX 64U
 /* Of a connection, before the bus has said whose it is: that takes less than a millisecond. */
 #define STRANGER_MESSAGES_MAX 64U
 
@@ -26,19 +33,28 @@ static bool is_the_buss(sd_bus_message *m) {
                sd_bus_message_is_signal(m, "org.freedesktop.DBus.Local", NULL) > 0;
 }
 
-/* Counts one more; false: that is too many. */
-static bool count(Peer *peer) {
-        User *user = peer->user;
-        uint64_t now;
+static unsigned messages_max(Service *s) {
+        uint64_t queued = 0;
 
-        if (!user)
-                return ++peer->intake.messages <= STRANGER_MESSAGES_MAX;
-        if (user->uid == 0)
-                return true;
-        now = loop_now();
-        if (now - user->intake.since > WINDOW_USEC)
-                user->intake = (Intake){.since = now};
-        return ++user->intake.messages <= MESSAGES_MAX;
+        (void)sd_bus_get_n_queued_write(s->bus, &queued);
+        return queued > BEHIND ? MESSAGES_MAX_BEHIND : MESSAGES_MAX;
+}
+
+/* Counts one more. By how many it is too many, 0: it is not. */
+static unsigned count(Peer *peer) {
+        Intake *i = peer->user ? &peer->user->intake : &peer->intake;
+        unsigned max = STRANGER_MESSAGES_MAX;
+
+        if (peer->user) {
+                uint64_t now = loop_now();
+
+                if (peer->user->uid == 0)
+                        return 0;
+                if (now - i->since > WINDOW_USEC)
+                        *i = (Intake){.since = now};
+                max = messages_max(peer->service);
+        }
+        return ++i->messages > max ? i->messages - max : 0;
 }
 
 static int refuse(sd_bus_message *m, const Failure *f) {
@@ -47,27 +63,30 @@ static int refuse(sd_bus_message *m, const Failure *f) {
         return 1;
 }
 
-static int refuse_flood(sd_bus_message *m, const Peer *peer) {
-        const User *user = peer->user;
+static int refuse_flood(sd_bus_message *m, Peer *peer, unsigned too_many) {
+        User *user = peer->user;
         Failure f;
 
         if (user)
                 (void)failure_set(&f, FAILURE_LIMITS_EXCEEDED,
-                                  "uid %u has sent more than %u messages within a second; send fewer",
-                                  user->uid, MESSAGES_MAX);
+                                  "uid %u sends too many messages, %u within a second; send fewer",
+                                  user->uid, user->intake.messages);
         else
                 (void)failure_set(&f, FAILURE_LIMITS_EXCEEDED,
                                   "This connection has sent more than %u messages before the bus told whose it is; "
                                   "wait for an answer first",
                                   STRANGER_MESSAGES_MAX);
-        if (user && user->intake.messages == MESSAGES_MAX + 1) /* once in a window */
+        if (user && !user->intake.told)
                 log_of_user(user->uid, LOG_WARNING, "%s", f.text);
-        return refuse(m, &f);
+        if (user)
+                user->intake.told = true; /* once in a window */
+        return too_many <= REFUSALS_MAX ? refuse(m, &f) : 1;
 }
 
 static int on_message(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         const char *sender = sd_bus_message_get_sender(m), *unique = NULL;
         Service *s = userdata;
+        unsigned too_many;
         Peer *peer;
         Failure f;
 
@@ -80,8 +99,9 @@ static int on_message(sd_bus_message *m, void *userdata, sd_bus_error *error) {
                 return 0;
         if (peer_get(s, sender, &peer) < 0)
                 return failure_oom(&f), refuse(m, &f);
-        if (!count(peer))
-                return refuse_flood(m, peer);
+        too_many = count(peer);
+        if (too_many > 0)
+                return refuse_flood(m, peer, too_many);
         if (s->introspection && sd_bus_message_is_method_call(m, INTROSPECTABLE, "Introspect") > 0 &&
             sd_bus_message_is_empty(m) > 0 && strcmp(sd_bus_message_get_path(m), FCPROC_PATH) == 0) {
                 (void)sd_bus_reply_method_return(m, "s", s->introspection);

@@ -18,14 +18,16 @@ int link_job_submit(Call *call, const LinkJob *init, void (*run)(Job *job, Netli
         if (!j)
                 return failure_oom(&f), call_fail(call, error, &f);
         *j = *init;
-        j->job = (Job){.run = run, .done = done, .drop = drop_job};
+        j->job = (Job){.run = run, .done = done, .drop = drop_job, .user = call->user->uid};
         j->service = call->service;
         j->call = call;
         j->config = *call->service->config;
         j->features = call->service->features;
         if (*j->spec.name) {
                 j->making.name = j->spec.name;
-                user_begin_tap(call->service, call->user, &j->making);
+                j->making.uid = call->user->uid;
+                j->making.guest_mac = j->spec.has_guest_mac ? j->spec.guest_mac : NULL;
+                tap_making_begin(call->service, &j->making);
         }
         call->with_worker = true;
         worker_submit(call->service->link_worker, &j->job);

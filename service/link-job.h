@@ -2,6 +2,7 @@
 #pragma once
 
 #include "call.h"
+#include "tap-count.h"
 #include "tap.h"
 
 /* A job that comes back to a call. Config and Features are copied: a reload may come between. */
@@ -15,7 +16,8 @@ typedef struct LinkJob {
         TapSpec spec;
         TapInMaking making;
         TapMade made;
-        int ifindex;
+        int ifindex; /* of an existing tap, with its name and owner */
+        char name[IFNAMSIZ];
         uid_t uid;
         int result;
         Failure failure;

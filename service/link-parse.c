@@ -78,13 +78,44 @@ static void parse_linkinfo(const struct nlattr *linkinfo, Link *link) {
                 parse_port(slave_data, link);
 }
 
+static bool is_link(const struct nlmsghdr *m) {
+        const struct ifinfomsg *info = mnl_nlmsg_get_payload(m);
+
+        return (m->nlmsg_type == RTM_NEWLINK || m->nlmsg_type == RTM_DELLINK) &&
+               mnl_nlmsg_get_payload_len(m) >= sizeof(*info) && info->ifi_family == AF_UNSPEC;
+}
+
+int link_glance(const struct nlmsghdr *m, LinkGlance *ret) {
+        const struct ifinfomsg *info = mnl_nlmsg_get_payload(m);
+        LinkGlance glance = {.deleted = m->nlmsg_type == RTM_DELLINK};
+        const struct nlattr *a;
+        unsigned found = 0;
+
+        if (!is_link(m))
+                return -EPROTO;
+        glance.ifindex = info->ifi_index;
+        mnl_attr_for_each(a, m, sizeof(*info)) {
+                if (mnl_attr_get_type(a) == IFLA_ADDRESS && mnl_attr_get_payload_len(a) == 6) {
+                        memcpy(glance.mac, mnl_attr_get_payload(a), 6);
+                        found++;
+                } else if (mnl_attr_get_type(a) == IFLA_CARRIER_UP_COUNT &&
+                           mnl_attr_validate(a, MNL_TYPE_U32) >= 0) {
+                        glance.carrier_up_count = mnl_attr_get_u32(a);
+                        found++;
+                }
+                if (found == 2)
+                        break;
+        }
+        *ret = glance;
+        return 0;
+}
+
 int link_parse(const struct nlmsghdr *m, Link *ret) {
         const struct ifinfomsg *info = mnl_nlmsg_get_payload(m);
         Link link = {.tun_uid = UID_NONE};
         const struct nlattr *a;
 
-        if ((m->nlmsg_type != RTM_NEWLINK && m->nlmsg_type != RTM_DELLINK) ||
-            mnl_nlmsg_get_payload_len(m) < sizeof(*info) || info->ifi_family != AF_UNSPEC)
+        if (!is_link(m))
                 return -EPROTO;
         link.ifindex = info->ifi_index;
         link.up = info->ifi_flags & IFF_UP;

@@ -4,21 +4,25 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/epoll.h>
 
 #include "cleanup.h"
+#include "link-reports.h"
 #include "link-table.h"
 #include "log.h"
+#include "paced.h"
 
 #define BUCKETS 1024
+#define REST (5 * USEC_PER_MSEC) /* after each gulp of reports */
 
 struct LinkTable {
-        Netlink *monitor, *dump;
-        sd_event_source *source;
+        LinkReports *reports;
+        Netlink *dump;
+        Paced *paced;
         LinkChangedFunction on_change;
+        LinkReportsLostFunction on_lost;
         void *userdata;
         bool syncing;
-        LIST_HEAD(, LinkEntry) buckets[BUCKETS];
+        LIST_HEAD(, LinkEntry) buckets[BUCKETS], by_name[BUCKETS];
 };
 
 bool link_is_displaced(const Link *link) {
@@ -28,6 +32,15 @@ bool link_is_displaced(const Link *link) {
 
 bool link_is_our_tap(const Link *link) {
         return link->kind == LINK_TAP && link->alias.kind == ALIAS_IS_TAP && !link_is_displaced(link);
+}
+
+bool link_is_complete(const Link *link) {
+        return link->persistent || link->carrier_up_count > 0;
+}
+
+bool link_has_guest_mac(const Link *link, const uint8_t mac[static 6]) {
+        return link_is_our_tap(link) && link->alias.has_guest_mac && link->master != 0 &&
+               memcmp(link->alias.guest_mac, mac, 6) == 0;
 }
 
 void tap_mac(int ifindex, uint8_t ret[static 6]) {
@@ -63,8 +76,18 @@ LinkEntry *link_table_next(LinkTable *t, LinkEntry *after) {
         return NULL;
 }
 
+static unsigned hash_name(const char *name) {
+        unsigned h = 5381;
+
+        for (; *name; name++)
+                h = h * 33 + (unsigned char)*name;
+        return h % BUCKETS;
+}
+
 LinkEntry *link_table_by_name(LinkTable *t, const char *name) {
-        for (LinkEntry *e = link_table_next(t, NULL); e; e = link_table_next(t, e))
+        LinkEntry *e;
+
+        LIST_FOREACH(e, &t->by_name[hash_name(name)], in_name_bucket)
                 if (strcmp(e->link.name, name) == 0)
                         return e;
         return NULL;
@@ -87,22 +110,21 @@ unsigned link_table_count_displaced(LinkTable *t, uid_t uid) {
         return count(t, uid, link_is_displaced);
 }
 
-void link_table_set_guest_mac(LinkTable *t, int ifindex, const uint8_t mac[static 6]) {
-        LinkEntry *e = link_table_by_ifindex(t, ifindex);
-
-        if (!e)
-                return;
-        e->has_guest_mac = true;
-        memcpy(e->guest_mac, mac, 6);
-}
-
 static void remove_entry(LinkTable *t, LinkEntry *e) {
         LIST_REMOVE(e, in_bucket);
+        LIST_REMOVE(e, in_name_bucket);
         t->on_change(e, &e->link, NULL, t->userdata);
         free(e);
 }
 
-static void on_link(const Link *link, bool deleted, void *userdata) {
+/* What was seen holds until the link has left its bridge: a change back is no excuse. */
+static void note_taken_mac(LinkEntry *e, const uint8_t *taken) {
+        if (taken)
+                memcpy(e->taken_mac, taken, 6);
+        e->mac_taken = e->link.master != 0 && (e->mac_taken || taken);
+}
+
+static void on_link(const Link *link, bool deleted, const uint8_t *taken, void *userdata) {
         LinkTable *t = userdata;
         LinkEntry *e = link_table_by_ifindex(t, link->ifindex);
 
@@ -114,7 +136,10 @@ static void on_link(const Link *link, bool deleted, void *userdata) {
         if (e) {
                 Link before = e->link;
 
+                LIST_REMOVE(e, in_name_bucket);
                 e->link = *link;
+                note_taken_mac(e, taken);
+                LIST_INSERT_HEAD(&t->by_name[hash_name(link->name)], e, in_name_bucket);
                 t->on_change(e, &before, link, t->userdata);
                 return;
         }
@@ -122,7 +147,9 @@ static void on_link(const Link *link, bool deleted, void *userdata) {
         if (!e)
                 return; /* its next report, or the next dump, brings it back */
         e->link = *link;
+        note_taken_mac(e, taken);
         LIST_INSERT_HEAD(&t->buckets[(unsigned)link->ifindex % BUCKETS], e, in_bucket);
+        LIST_INSERT_HEAD(&t->by_name[hash_name(link->name)], e, in_name_bucket);
         t->on_change(e, NULL, link, t->userdata);
 }
 
@@ -142,7 +169,7 @@ static void on_census(const Link *link, bool deleted, void *userdata) {
                 c->present[c->n++] = link->ifindex;
         } else
                 c->incomplete = true;
-        on_link(link, false, c->table);
+        on_link(link, false, NULL, c->table);
 }
 
 static int by_number(const void *a, const void *b) {
@@ -176,43 +203,37 @@ void link_table_sync(LinkTable *t) {
                 return;
         t->syncing = true;
         for (int i = 0; i < 4; i++) {
-                r = netlink_read_monitor(t->monitor, on_link, t);
+                r = link_reports_read(t->reports, on_link, t);
                 if (r != -ENOBUFS)
                         break;
                 log_message(LOG_WARNING, "Link reports were lost; reading all links again");
                 (void)take_census(t);
+                t->on_lost(t->userdata);
         }
         t->syncing = false;
 }
 
-static int on_readable(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+static void on_readable(void *userdata) {
         link_table_sync(userdata);
-        return 0;
 }
 
-static void on_fdb(int port, const uint8_t mac[static 6], bool is_static, void *userdata) {
-        if (is_static)
-                link_table_set_guest_mac(userdata, port, mac);
-}
-
-int link_table_new(sd_event *event, LinkChangedFunction on_change, void *userdata, LinkTable **ret) {
+int link_table_new(sd_event *event, LinkChangedFunction on_change, LinkReportsLostFunction on_lost,
+                   void *userdata, LinkTable **ret) {
         LinkTable *t = calloc(1, sizeof(*t));
         int r;
 
         if (!t)
                 return -ENOMEM;
         t->on_change = on_change;
+        t->on_lost = on_lost;
         t->userdata = userdata;
-        r = netlink_open_monitor(&t->monitor);
+        r = link_reports_new(&t->reports);
         if (r >= 0)
                 r = netlink_open(&t->dump);
         if (r >= 0)
-                r = sd_event_add_io(event, &t->source, netlink_fd(t->monitor), EPOLLIN, on_readable,
-                                    t);
+                r = paced_new(event, link_reports_fd(t->reports), REST, on_readable, t, &t->paced);
         if (r >= 0)
                 r = take_census(t);
-        if (r >= 0)
-                r = netlink_dump_fdb(t->dump, on_fdb, t);
         if (r < 0) {
                 link_table_free(t);
                 return r;
@@ -224,7 +245,7 @@ int link_table_new(sd_event *event, LinkChangedFunction on_change, void *userdat
 void link_table_free(LinkTable *t) {
         if (!t)
                 return;
-        sd_event_source_disable_unref(t->source);
+        paced_free(t->paced);
         for (unsigned i = 0; i < BUCKETS; i++)
                 while (!LIST_EMPTY(&t->buckets[i])) {
                         LinkEntry *e = LIST_FIRST(&t->buckets[i]);
@@ -232,7 +253,7 @@ void link_table_free(LinkTable *t) {
                         LIST_REMOVE(e, in_bucket);
                         free(e);
                 }
-        netlink_close(t->monitor);
+        link_reports_free(t->reports);
         netlink_close(t->dump);
         free(t);
 }

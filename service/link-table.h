@@ -16,33 +16,42 @@
 
 typedef struct LinkEntry {
         Link link;
-        bool announced;  /* the tap was complete, and said to be created */
-        unsigned duties; /* queued for it, see tap-watch.c */
-        bool has_guest_mac;
-        uint8_t guest_mac[6];
-        LIST_ENTRY(LinkEntry) in_bucket;
+        bool announced; /* the tap was complete, and said to be created */
+        bool mac_taken; /* its holder changed its MAC on the bridge that it is on */
+        uint8_t taken_mac[6];
+        unsigned duties, duties_again; /* queued, and asked for once more: see tap-watch.c */
+        LIST_ENTRY(LinkEntry) in_bucket, in_name_bucket;
 } LinkEntry;
 
 typedef struct LinkTable LinkTable;
 
-/* before == NULL: it appeared; after == NULL: it is gone. */
+/* before == NULL: it appeared; after == NULL: it is gone. A link that was reported more often than
+ * the loop read changes once. */
 typedef void (*LinkChangedFunction)(LinkEntry *entry, const Link *before, const Link *after,
                                     void *userdata);
 
-int link_table_new(sd_event *event, LinkChangedFunction on_change, void *userdata, LinkTable **ret);
+/* The kernel dropped reports, and all links were read again. */
+typedef void (*LinkReportsLostFunction)(void *userdata);
+
+int link_table_new(sd_event *event, LinkChangedFunction on_change, LinkReportsLostFunction on_lost,
+                   void *userdata, LinkTable **ret);
 void link_table_free(LinkTable *table);
 
-/* Takes in every report that is there. Calls on_change. */
+/* Takes in every report that is there; it ends, however many more are made. Calls on_change. */
 void link_table_sync(LinkTable *table);
 
 LinkEntry *link_table_by_name(LinkTable *table, const char *name);
 LinkEntry *link_table_by_ifindex(LinkTable *table, int ifindex);
 LinkEntry *link_table_next(LinkTable *table, LinkEntry *after); /* NULL: the first */
-void link_table_set_guest_mac(LinkTable *table, int ifindex, const uint8_t mac[static 6]);
 
 /* Ours, a tap, under its own name. */
 bool link_is_our_tap(const Link *link);
 bool link_is_displaced(const Link *link);
+/* Not just being made by the worker, which makes it persistent last. A holder can take persistence
+ * away, but not that it was held. */
+bool link_is_complete(const Link *link);
+/* Ours, on a bridge, with this guest-mac. */
+bool link_has_guest_mac(const Link *link, const uint8_t mac[static 6]);
 /* Counts of uid's (UID_NONE: everybody's). */
 unsigned link_table_count_taps(LinkTable *table, uid_t uid);
 unsigned link_table_count_displaced(LinkTable *table, uid_t uid);

@@ -11,6 +11,7 @@
 #include "methods.h"
 #include "options.h"
 #include "shutdown.h"
+#include "tap-count.h"
 #include "target.h"
 #include "validate.h"
 #include "wait.h"
@@ -462,8 +463,8 @@ int method_get_usage(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         all = call_is_root(call);
         link_table_sync(s->links);
         return call_reply(call, "a{sv}", 5, "taps", "u",
-                          link_table_count_taps(s->links, all ? UID_NONE : call->user->uid),
-                          "taps-max", "u", all ? c->max_taps : c->max_taps_per_user, "waits", "u",
+                          tap_count(s, all ? UID_NONE : call->user->uid).taps, "taps-max", "u",
+                          all ? c->max_taps : c->max_taps_per_user, "waits", "u",
                           all ? s->n_waits : call->user->waits, "waits-max", "u",
                           all ? c->max_waits : c->max_waits_per_user, "calls-max", "u",
                           all ? UINT32_MAX : c->max_calls_per_user);

@@ -27,19 +27,25 @@ static void create_tap_done(Job *job) {
         Call *call = link_job_back(j);
         bool creator_gone = call->peer->gone && *j->spec.auto_delete;
 
-        user_end_tap(j->service, call->user, &j->making);
-        if (j->result < 0)
+        tap_making_end(j->service, &j->making);
+        if (j->made.gateways_mac && !call->gateways_mac) { /* nothing was done: to be asked for as that */
+                call->gateways_mac = true;
+                call_resume(call);
+        } else if (j->result < 0)
                 call_finish_failed(call, &j->failure);
         else {
-                if (j->spec.has_guest_mac)
-                        link_table_set_guest_mac(j->service->links, j->made.ifindex,
-                                                 j->spec.guest_mac);
                 call->changed = true;
                 call_finish(call, "i", j->made.ifindex);
         }
         if (creator_gone)
                 tap_watch_peer_gone(j->service, j->spec.auto_delete);
         free(j);
+}
+
+/* A tap that the worker is just making has no mark yet. */
+static bool is_unmarked(Service *s, const LinkEntry *e) {
+        return e->link.kind == LINK_TAP && e->link.alias.kind == ALIAS_FOREIGN &&
+               tap_is_being_made(s, e->link.name, UID_NONE);
 }
 
 /* The name may be free, or the caller's own tap. */
@@ -51,11 +57,10 @@ static int check_namesake(Service *s, const char *tap, const User *user, bool *r
         if (!bridge || bridge->link.kind != LINK_BRIDGE)
                 return failure_set(f, FAILURE_NO_SUCH_BRIDGE, "There is no bridge %s for tap %s",
                                    s->config->bridge_name, tap);
-        *ret_replaces = e != NULL || user_is_making_tap(user, tap);
+        *ret_replaces = e != NULL || tap_is_being_made(s, tap, user->uid);
         if (!e)
                 return 0;
-        /* one that the worker is just making has no mark yet: the worker will know */
-        if (e->link.kind == LINK_TAP && !e->link.persistent && s->n_taps_in_making > 0)
+        if (is_unmarked(s, e)) /* the worker will know */
                 return 0;
         if (!link_is_our_tap(&e->link))
                 return failure_set(f, FAILURE_NOT_OURS,
@@ -77,17 +82,15 @@ static int check_tap_quota(Call *call, const char *tap, bool replaces, bool *ret
         *ret_wait = false;
         if (replaces) {
                 /* those that wait for their delete have a budget of their own; over it, replacing waits */
-                *ret_wait = link_table_count_displaced(s->links, u->uid) + u->n_taps_in_making >=
-                                    budget &&
+                *ret_wait = tap_count(s, u->uid).displaced >= budget &&
                             link_table_count_displaced(s->links, UID_NONE) > 0;
                 return 0;
         }
-        if (u->uid != 0 &&
-            link_table_count_taps(s->links, u->uid) + u->n_taps_in_making >= c->max_taps_per_user)
+        if (u->uid != 0 && tap_count(s, u->uid).taps >= c->max_taps_per_user)
                 return failure_set(f, FAILURE_LIMITS_EXCEEDED,
                                    "Tap %s: uid %u has %u taps, which is the limit (max_taps_per_user)",
                                    tap, u->uid, c->max_taps_per_user);
-        if (link_table_count_taps(s->links, UID_NONE) + s->n_taps_in_making >= c->max_taps)
+        if (tap_count(s, UID_NONE).taps >= c->max_taps)
                 return failure_set(f, FAILURE_LIMITS_EXCEEDED,
                                    "Tap %s: all users together have %u taps, which is the limit (max_taps)",
                                    tap, c->max_taps);
@@ -140,9 +143,26 @@ static int check_tap_options(Service *s, const char *tap, const TapOptions *o, T
         return 0;
 }
 
+/* What is asked of polkit, and the log's and the errors' name for the object. */
+static const char *create_tap_action(Call *call, const char *tap, const TapSpec *spec) {
+        bool global = spec->has_guest_mac && !(spec->guest_mac[0] & 0x02);
+        char mac[18];
+
+        call_set_object(call, "%s", tap);
+        if (call->gateways_mac || global) {
+                mac_format(spec->guest_mac, mac);
+                call_set_object(call, "%s (guest-mac %s, which is %s)", tap, mac,
+                                call->gateways_mac ? "a gateway's" : "not locally administered");
+                return ACTION_MANAGE_OTHERS;
+        }
+        return call->service->config->port_isolation && !spec->isolated ? ACTION_MANAGE_OTHERS
+                                                                        : ACTION_CREATE_TAP;
+}
+
 int method_create_tap(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         _cleanup_(call_leave) Call *call = NULL;
-        bool replaces, wait, overrides_isolation;
+        bool replaces, wait;
+        const char *action;
         LinkJob job = {};
         TapOptions o = {};
         Service *s = userdata;
@@ -165,9 +185,9 @@ int method_create_tap(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         if (check_namesake(s, tap, call->user, &replaces, &f) < 0 ||
             check_tap_quota(call, tap, replaces, &wait, &f) < 0)
                 return call_fail(call, error, &f);
-        overrides_isolation = s->config->port_isolation && !job.spec.isolated;
-        r = call_authorize(call, overrides_isolation ? ACTION_MANAGE_OTHERS : ACTION_CREATE_TAP,
-                           &(Details){.tap = tap, .bridge = s->config->bridge_name}, error);
+        action = create_tap_action(call, tap, &job.spec);
+        r = call_authorize(call, action, &(Details){.tap = tap, .bridge = s->config->bridge_name},
+                           error);
         if (r != 0)
                 return r;
         if (wait) {
@@ -178,6 +198,10 @@ int method_create_tap(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         (void)strcpy(job.spec.name, tap); /* at most TAP_NAME_MAX bytes, see tap_name_check() */
         (void)strcpy(job.spec.bridge, s->config->bridge_name);
         job.spec.owner = call->user->uid;
+        job.spec.may_be_gateways = call_is_root(call) || strcmp(action, ACTION_MANAGE_OTHERS) == 0;
+        if (job.spec.has_guest_mac &&
+            tap_guest_mac_is_taken(s, job.spec.guest_mac, tap, call->user->uid))
+                return tap_guest_mac_in_use(&job.spec, &f), call_fail(call, error, &f);
         job.spec.tun_uid = o.has_tun_uid ? o.tun_uid : call->user->uid;
         if (o.auto_delete)
                 (void)snprintf(job.spec.auto_delete, sizeof(job.spec.auto_delete), "%s",
@@ -191,7 +215,7 @@ static void displace_tap_run(Job *job, Netlink *nl) {
         LinkJob *j = (LinkJob *)job;
 
         if (!link_job_lacks_netlink(j, nl))
-                j->result = tap_displace(nl, &j->features, j->ifindex, j->uid, &j->failure);
+                j->result = tap_displace(nl, &j->features, j->ifindex, j->name, j->uid, &j->failure);
 }
 
 static void on_reaped(const Failure *failure, void *userdata) {
@@ -235,6 +259,7 @@ int method_delete_tap(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         Service *s = userdata;
         const char *tap;
         LinkEntry *e;
+        LinkJob job;
         Failure f;
         int r;
 
@@ -253,7 +278,7 @@ int method_delete_tap(sd_bus_message *m, void *userdata, sd_bus_error *error) {
 
         link_table_sync(s->links);
         e = link_table_by_name(s->links, tap);
-        if (!e)
+        if (!e || is_unmarked(s, e))
                 return failure_set(&f, FAILURE_NO_SUCH_TAP, "There is no tap %s; nothing to delete",
                                    tap),
                        call_fail(call, error, &f);
@@ -267,8 +292,9 @@ int method_delete_tap(sd_bus_message *m, void *userdata, sd_bus_error *error) {
                            error);
         if (r != 0)
                 return r;
-        return link_job_submit(call, &(LinkJob){.ifindex = e->link.ifindex, .uid = e->link.alias.uid},
-                               displace_tap_run, displace_tap_done, error);
+        job = (LinkJob){.ifindex = e->link.ifindex, .uid = e->link.alias.uid};
+        memcpy(job.name, e->link.name, sizeof(job.name));
+        return link_job_submit(call, &job, displace_tap_run, displace_tap_done, error);
 }
 
 /* --- ListTaps --- */
@@ -278,6 +304,8 @@ typedef struct ListJob {
         Job job; /* first */
         Service *service;
         Call *call;
+        int result;
+        Failure failure;
         size_t n;
         Link links[];
 } ListJob;
@@ -289,14 +317,22 @@ static void list_taps_drop(Job *job) {
 static void list_taps_run(Job *job, Netlink *nl) {
         ListJob *j = (ListJob *)job;
 
-        for (size_t i = 0; nl && i < j->n; i++)
-                if (netlink_get_link(nl, j->links[i].ifindex, NULL, &j->links[i]) < 0)
-                        j->links[i].ifindex = 0; /* gone meanwhile */
+        if (!nl)
+                j->result = failure_kernel(&j->failure, ENOBUFS, NULL, "Opening a netlink socket");
+        for (size_t i = 0; j->result >= 0 && i < j->n; i++) {
+                Link *link = &j->links[i];
+                int r = netlink_get_link(nl, link->ifindex, NULL, link);
+
+                if (r == -ENODEV)
+                        link->ifindex = 0; /* gone meanwhile */
+                else if (r < 0)            /* a list with holes would be a lie */
+                        j->result = failure_kernel(&j->failure, r, netlink_detail(nl),
+                                                   "Tap %s: looking it up", link->name);
+        }
 }
 
 static int append_tap(sd_bus_message *reply, LinkTable *links, const Link *link) {
         LinkEntry *bridge = link->master ? link_table_by_ifindex(links, link->master) : NULL;
-        LinkEntry *e = link_table_by_ifindex(links, link->ifindex);
         char mac[18];
         int r;
 
@@ -312,8 +348,8 @@ static int append_tap(sd_bus_message *reply, LinkTable *links, const Link *link)
                                           *link->alias.auto_delete != '\0', "isolated", "b",
                                           link->isolated, "mtu", "u", link->mtu, "tun-uid", "u",
                                           link->tun_uid);
-        if (r >= 0 && e && e->has_guest_mac) {
-                mac_format(e->guest_mac, mac);
+        if (r >= 0 && link->alias.has_guest_mac) {
+                mac_format(link->alias.guest_mac, mac);
                 r = sd_bus_message_append(reply, "{sv}", "guest-mac", "s", mac);
         }
         if (r >= 0)
@@ -329,6 +365,11 @@ static void list_taps_done(Job *job) {
 
         link_table_sync(j->service->links);
         call->with_worker = false;
+        if (j->result < 0) {
+                call_finish_failed(call, &j->failure);
+                free(j);
+                return;
+        }
         r = sd_bus_message_new_method_return(call->message, &reply);
         if (r >= 0)
                 r = sd_bus_message_open_container(reply, 'a', "(siua{sv})");
@@ -361,11 +402,14 @@ int method_list_taps(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         j = calloc(1, sizeof(*j) + link_table_count_taps(s->links, uid) * sizeof(Link));
         if (!j)
                 return failure_oom(&f), call_fail(call, error, &f);
-        j->job = (Job){.run = list_taps_run, .done = list_taps_done, .drop = list_taps_drop};
+        j->job = (Job){.run = list_taps_run,
+                       .done = list_taps_done,
+                       .drop = list_taps_drop,
+                       .user = call->user->uid};
         j->service = s;
         j->call = call;
         for (LinkEntry *e = link_table_next(s->links, NULL); e; e = link_table_next(s->links, e))
-                if (link_is_our_tap(&e->link) && e->link.persistent &&
+                if (link_is_our_tap(&e->link) && link_is_complete(&e->link) &&
                     (uid == UID_NONE || e->link.alias.uid == uid))
                         j->links[j->n++] = e->link;
         call->with_worker = true;

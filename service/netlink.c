@@ -8,7 +8,6 @@
 #include <libmnl/libmnl.h>
 #include <linux/if_bridge.h>
 #include <linux/if_link.h>
-#include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,54 +16,70 @@
 #include "cleanup.h"
 #include "kernel.h"
 #include "link-parse.h"
-#include "netlink.h"
+#include "netlink-talk.h"
 
-#ifndef NTF_STICKY
-#  define NTF_STICKY (1 << 6)
+#ifndef NETLINK_GET_STRICT_CHK
+#  define NETLINK_GET_STRICT_CHK 12
 #endif
 #define MONITOR_BUFFER (8 * 1024 * 1024)
 
 struct Netlink {
         struct mnl_socket *socket;
         uint32_t sequence;
+        size_t buffer; /* of a monitor: what its socket can hold */
         char detail[160];
         char request[2048];
         char answer[65536]; /* the kernel fills dumps to 32 KiB at most */
 };
 
-typedef int (*MessageFunction)(const struct nlmsghdr *message, void *userdata);
-
-static int netlink_new(bool monitor, Netlink **ret) {
+static int open_socket(uint32_t groups, int flags, Netlink **ret) {
         Netlink *nl = calloc(1, sizeof(*nl));
-        struct timeval patience = {.tv_sec = 10};
-        int on = 1, size = MONITOR_BUFFER, fd, r;
+        int on = 1, r;
 
         if (!nl)
                 return -ENOMEM;
-        nl->socket = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC | (monitor ? SOCK_NONBLOCK : 0));
-        if (!nl->socket ||
-            mnl_socket_bind(nl->socket, monitor ? RTMGRP_LINK : 0, MNL_SOCKET_AUTOPID) < 0) {
+        nl->socket = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC | flags);
+        if (!nl->socket || mnl_socket_bind(nl->socket, groups, MNL_SOCKET_AUTOPID) < 0) {
                 r = -errno;
                 netlink_close(nl);
                 return r;
         }
-        fd = mnl_socket_get_fd(nl->socket);
         (void)mnl_socket_setsockopt(nl->socket, NETLINK_EXT_ACK, &on, sizeof(on));
         (void)mnl_socket_setsockopt(nl->socket, NETLINK_CAP_ACK, &on, sizeof(on));
-        if (monitor)
-                (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size));
-        else
-                (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
         *ret = nl;
         return 0;
 }
 
 int netlink_open(Netlink **ret) {
-        return netlink_new(false, ret);
+        struct timeval patience = {.tv_sec = 10};
+        int r = open_socket(0, 0, ret);
+
+        if (r >= 0)
+                (void)setsockopt(netlink_fd(*ret), SOL_SOCKET, SO_RCVTIMEO, &patience,
+                                 sizeof(patience));
+        return r;
 }
 
-int netlink_open_monitor(Netlink **ret) {
-        return netlink_new(true, ret);
+int netlink_open_monitor(uint32_t groups, Netlink **ret) {
+        socklen_t length = sizeof(int);
+        int size = MONITOR_BUFFER, fd, r;
+
+        r = open_socket(groups, SOCK_NONBLOCK, ret);
+        if (r < 0)
+                return r;
+        fd = netlink_fd(*ret);
+        (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size));
+        /* the kernel counts twice what was asked for, and more for each report than it is long */
+        if (getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, &length) < 0)
+                size = 2 * MONITOR_BUFFER;
+        (*ret)->buffer = (size_t)size;
+        return 0;
+}
+
+void netlink_be_strict(Netlink *nl, bool strict) {
+        int on = strict;
+
+        (void)mnl_socket_setsockopt(nl->socket, NETLINK_GET_STRICT_CHK, &on, sizeof(on));
 }
 
 void netlink_close(Netlink *nl) {
@@ -83,7 +98,7 @@ const char *netlink_detail(Netlink *nl) {
         return nl->detail;
 }
 
-static struct nlmsghdr *request_new(Netlink *nl, uint16_t type, uint16_t flags) {
+struct nlmsghdr *netlink_request(Netlink *nl, uint16_t type, uint16_t flags) {
         struct nlmsghdr *m = mnl_nlmsg_put_header(nl->request);
 
         m->nlmsg_type = type;
@@ -98,11 +113,6 @@ static struct ifinfomsg *put_ifinfo(struct nlmsghdr *m, int ifindex) {
         info->ifi_family = AF_UNSPEC;
         info->ifi_index = ifindex;
         return info;
-}
-
-/* mnl_nlmsg_ok() takes a length of 2 GiB and more for a negative one, which fits. */
-static bool message_ok(const struct nlmsghdr *m, int left) {
-        return mnl_nlmsg_ok(m, left) && m->nlmsg_len <= (uint32_t)left;
 }
 
 /* NLMSGERR_ATTR_MSG, behind the error and, without NETLINK_CAP_ACK, the whole request. */
@@ -122,8 +132,7 @@ static void read_extended_ack(Netlink *nl, const struct nlmsghdr *m, const struc
                         (void)snprintf(nl->detail, sizeof(nl->detail), "%s", mnl_attr_get_str(a));
 }
 
-/* Sends the request and hands every answer to function until the kernel says that it is done. */
-static int talk(Netlink *nl, struct nlmsghdr *request, MessageFunction function, void *userdata) {
+int netlink_talk(Netlink *nl, struct nlmsghdr *request, MessageFunction function, void *userdata) {
         bool dump = (request->nlmsg_flags & NLM_F_DUMP) == NLM_F_DUMP;
         bool single = !dump && !(request->nlmsg_flags & NLM_F_ACK);
         ssize_t sent;
@@ -178,13 +187,14 @@ static int talk(Netlink *nl, struct nlmsghdr *request, MessageFunction function,
         }
 }
 
-/* A dump during which something changed may miss links: take it again. */
-static int talk_dump(Netlink *nl, struct nlmsghdr *request, MessageFunction function, void *userdata) {
+/* A dump during which something changed may miss links. */
+int netlink_talk_dump(Netlink *nl, struct nlmsghdr *request, MessageFunction function,
+                      void *userdata) {
         int r = -EINTR;
 
         for (int i = 0; i < 8 && r == -EINTR; i++) {
                 request->nlmsg_seq = ++nl->sequence;
-                r = talk(nl, request, function, userdata);
+                r = netlink_talk(nl, request, function, userdata);
         }
         return r == -EINTR ? 0 : r;
 }
@@ -194,7 +204,7 @@ static int get_one(const struct nlmsghdr *m, void *userdata) {
 }
 
 int netlink_get_link(Netlink *nl, int ifindex, const char *name, Link *ret) {
-        struct nlmsghdr *m = request_new(nl, RTM_GETLINK, 0);
+        struct nlmsghdr *m = netlink_request(nl, RTM_GETLINK, 0);
         Link link = {};
         int r;
 
@@ -202,7 +212,7 @@ int netlink_get_link(Netlink *nl, int ifindex, const char *name, Link *ret) {
         if (ifindex == 0)
                 mnl_attr_put_strz(m, IFLA_IFNAME, name);
         mnl_attr_put_u32(m, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
-        r = talk(nl, m, get_one, &link);
+        r = netlink_talk(nl, m, get_one, &link);
         if (r >= 0 && link.ifindex > 0)
                 *ret = link;
         return r < 0 ? r : link.ifindex > 0 ? 0 : -ENODEV;
@@ -224,16 +234,16 @@ static int sink_link(const struct nlmsghdr *m, void *userdata) {
 
 int netlink_dump_links(Netlink *nl, LinkFunction function, void *userdata) {
         struct LinkSink sink = {function, userdata};
-        struct nlmsghdr *m = request_new(nl, RTM_GETLINK, NLM_F_DUMP);
+        struct nlmsghdr *m = netlink_request(nl, RTM_GETLINK, NLM_F_DUMP);
 
         put_ifinfo(m, 0);
         mnl_attr_put_u32(m, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
-        return talk_dump(nl, m, sink_link, &sink);
+        return netlink_talk_dump(nl, m, sink_link, &sink);
 }
 
 int netlink_change_link(Netlink *nl, const LinkChange *c) {
-        struct nlmsghdr *m = request_new(nl, RTM_NEWLINK,
-                                         NLM_F_ACK | (c->ifindex ? 0 : NLM_F_CREATE | NLM_F_EXCL));
+        struct nlmsghdr *m = netlink_request(nl, RTM_NEWLINK,
+                                             NLM_F_ACK | (c->ifindex ? 0 : NLM_F_CREATE | NLM_F_EXCL));
         struct ifinfomsg *info = put_ifinfo(m, c->ifindex);
 
         if (c->up || c->down) {
@@ -259,11 +269,11 @@ int netlink_change_link(Netlink *nl, const LinkChange *c) {
                 mnl_attr_put_strz(m, IFLA_INFO_KIND, c->kind);
                 mnl_attr_nest_end(m, linkinfo);
         }
-        return talk(nl, m, NULL, NULL);
+        return netlink_talk(nl, m, NULL, NULL);
 }
 
 int netlink_set_port(Netlink *nl, int ifindex, const PortFlags *flags, bool up) {
-        struct nlmsghdr *m = request_new(nl, RTM_NEWLINK, NLM_F_ACK);
+        struct nlmsghdr *m = netlink_request(nl, RTM_NEWLINK, NLM_F_ACK);
         struct ifinfomsg *info = put_ifinfo(m, ifindex);
         struct nlattr *linkinfo, *data;
 
@@ -278,71 +288,31 @@ int netlink_set_port(Netlink *nl, int ifindex, const PortFlags *flags, bool up) 
         if (flags->locked) {
                 mnl_attr_put_u8(m, IFLA_BRPORT_LEARNING, 0);
                 mnl_attr_put_u8(m, IFLA_BRPORT_LOCKED, 1);
+                /* its guest's address is known: what is flooded is for others */
+                mnl_attr_put_u8(m, IFLA_BRPORT_UNICAST_FLOOD, 0);
         }
         mnl_attr_nest_end(m, data);
         mnl_attr_nest_end(m, linkinfo);
-        return talk(nl, m, NULL, NULL);
+        return netlink_talk(nl, m, NULL, NULL);
 }
 
 int netlink_delete_link(Netlink *nl, int ifindex) {
-        struct nlmsghdr *m = request_new(nl, RTM_DELLINK, NLM_F_ACK);
+        struct nlmsghdr *m = netlink_request(nl, RTM_DELLINK, NLM_F_ACK);
 
         put_ifinfo(m, ifindex);
-        return talk(nl, m, NULL, NULL);
+        return netlink_talk(nl, m, NULL, NULL);
 }
 
 int netlink_delete_group(Netlink *nl, uint32_t group) {
-        struct nlmsghdr *m = request_new(nl, RTM_DELLINK, NLM_F_ACK);
+        struct nlmsghdr *m = netlink_request(nl, RTM_DELLINK, NLM_F_ACK);
 
         put_ifinfo(m, 0);
         mnl_attr_put_u32(m, IFLA_GROUP, group);
-        return talk(nl, m, NULL, NULL);
-}
-
-int netlink_add_fdb(Netlink *nl, int port, const uint8_t mac[static 6]) {
-        struct nlmsghdr *m = request_new(nl, RTM_NEWNEIGH, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
-        struct ndmsg *nd = mnl_nlmsg_put_extra_header(m, sizeof(*nd));
-
-        nd->ndm_family = AF_BRIDGE;
-        nd->ndm_ifindex = port;
-        nd->ndm_state = NUD_NOARP; /* "static": it does not age */
-        nd->ndm_flags = NTF_MASTER | NTF_STICKY;
-        mnl_attr_put(m, NDA_LLADDR, 6, mac);
-        return talk(nl, m, NULL, NULL);
-}
-
-struct FdbSink {
-        FdbFunction function;
-        void *userdata;
-};
-
-static int sink_fdb(const struct nlmsghdr *m, void *userdata) {
-        const struct ndmsg *nd = mnl_nlmsg_get_payload(m);
-        struct FdbSink *sink = userdata;
-        const struct nlattr *a;
-
-        if (m->nlmsg_type != RTM_NEWNEIGH || mnl_nlmsg_get_payload_len(m) < sizeof(*nd) ||
-            nd->ndm_family != AF_BRIDGE)
-                return 0;
-        mnl_attr_for_each(a, m, sizeof(*nd))
-                if (mnl_attr_get_type(a) == NDA_LLADDR && mnl_attr_get_payload_len(a) == 6)
-                        sink->function(nd->ndm_ifindex, mnl_attr_get_payload(a),
-                                       nd->ndm_state == NUD_NOARP && (nd->ndm_flags & NTF_STICKY),
-                                       sink->userdata);
-        return 0;
-}
-
-int netlink_dump_fdb(Netlink *nl, FdbFunction function, void *userdata) {
-        struct FdbSink sink = {function, userdata};
-        struct nlmsghdr *m = request_new(nl, RTM_GETNEIGH, NLM_F_DUMP);
-        struct ndmsg *nd = mnl_nlmsg_put_extra_header(m, sizeof(*nd));
-
-        nd->ndm_family = AF_BRIDGE;
-        return talk_dump(nl, m, sink_fdb, &sink);
+        return netlink_talk(nl, m, NULL, NULL);
 }
 
 int netlink_add_address(Netlink *nl, int ifindex, int family, const void *address, uint8_t prefix) {
-        struct nlmsghdr *m = request_new(nl, RTM_NEWADDR, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
+        struct nlmsghdr *m = netlink_request(nl, RTM_NEWADDR, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
         struct ifaddrmsg *info = mnl_nlmsg_put_extra_header(m, sizeof(*info));
         size_t size = family == AF_INET ? 4 : 16;
 
@@ -361,7 +331,7 @@ int netlink_add_address(Netlink *nl, int ifindex, int family, const void *addres
                 broadcast |= htonl((uint32_t)(UINT32_MAX >> prefix));
                 mnl_attr_put(m, IFA_BROADCAST, 4, &broadcast);
         }
-        return talk(nl, m, NULL, NULL);
+        return netlink_talk(nl, m, NULL, NULL);
 }
 
 struct AddressSink {
@@ -388,17 +358,17 @@ static int sink_address(const struct nlmsghdr *m, void *userdata) {
 
 int netlink_dump_addresses(Netlink *nl, int family, AddressFunction function, void *userdata) {
         struct AddressSink sink = {function, userdata};
-        struct nlmsghdr *m = request_new(nl, RTM_GETADDR, NLM_F_DUMP);
+        struct nlmsghdr *m = netlink_request(nl, RTM_GETADDR, NLM_F_DUMP);
         struct ifaddrmsg *info = mnl_nlmsg_put_extra_header(m, sizeof(*info));
 
         info->ifa_family = (uint8_t)family;
-        return talk_dump(nl, m, sink_address, &sink);
+        return netlink_talk_dump(nl, m, sink_address, &sink);
 }
 
-int netlink_read_monitor(Netlink *nl, LinkFunction function, void *userdata) {
-        struct LinkSink sink = {function, userdata};
+int netlink_read_monitor(Netlink *nl, MessageFunction function, void *userdata) {
+        size_t got = 0;
 
-        for (;;) {
+        while (got < nl->buffer) {
                 ssize_t n = kernel.netlink_receive(netlink_fd(nl), nl->answer, sizeof(nl->answer));
                 const struct nlmsghdr *m = (const struct nlmsghdr *)nl->answer;
                 int left = (int)n;
@@ -409,7 +379,13 @@ int netlink_read_monitor(Netlink *nl, LinkFunction function, void *userdata) {
                         return n == -EAGAIN ? 0 : (int)n;
                 if ((size_t)n > sizeof(nl->answer))
                         return -ENOBUFS;
-                for (; message_ok(m, left); m = mnl_nlmsg_next(m, &left))
-                        (void)sink_link(m, &sink);
+                got += (size_t)n;
+                for (; message_ok(m, left); m = mnl_nlmsg_next(m, &left)) {
+                        int r = function(m, userdata);
+
+                        if (r < 0)
+                                return r;
+                }
         }
+        return 0;
 }

@@ -51,17 +51,24 @@ typedef struct LinkChange {
  * IFLA_MASTER: beside it the kernel says EOPNOTSUPP, and in IFLA_PROTINFO it ignores them. */
 typedef struct PortFlags {
         bool isolated;
-        bool locked; /* and learning off */
+        bool locked; /* and learning off, and no frames to addresses that the bridge does not know */
 } PortFlags;
 
+typedef struct FdbEntry {
+        int port;
+        bool own;       /* the port's (or the bridge's) own MAC */
+        bool is_static; /* not learnt from a frame */
+        bool sticky;    /* no frame moves it to another port */
+} FdbEntry;
+
 typedef void (*LinkFunction)(const Link *link, bool deleted, void *userdata);
-typedef void (*FdbFunction)(int port, const uint8_t mac[static 6], bool is_static, void *userdata);
+typedef void (*FdbGoneFunction)(const uint8_t mac[static 6], void *userdata);
+typedef void (*NeighbourFunction)(const void *address, const uint8_t mac[static 6], void *userdata);
+typedef void (*NextHopFunction)(int family, const void *address, void *userdata);
 typedef void (*AddressFunction)(int ifindex, int family, const void *address, uint8_t prefix,
                                 void *userdata);
 
 int netlink_open(Netlink **ret);
-/* Joins the group that reports links (RTNLGRP_LINK); its descriptor does not block. */
-int netlink_open_monitor(Netlink **ret);
 void netlink_close(Netlink *nl);
 static inline void netlink_closep(Netlink **nl) {
         netlink_close(*nl);
@@ -79,9 +86,18 @@ int netlink_delete_link(Netlink *nl, int ifindex);
 int netlink_delete_group(Netlink *nl, uint32_t group);
 /* A static, sticky entry; -EEXIST where the bridge knows the address already. */
 int netlink_add_fdb(Netlink *nl, int port, const uint8_t mac[static 6]);
-int netlink_dump_fdb(Netlink *nl, FdbFunction function, void *userdata);
+/* The same, whoever has the address. */
+int netlink_take_fdb(Netlink *nl, int port, const uint8_t mac[static 6]);
+/* What port's bridge knows of the address; -ENOENT: nothing. */
+int netlink_get_fdb(Netlink *nl, int port, const uint8_t mac[static 6], FdbEntry *ret);
+/* Reports of entries of bridges' tables that went and were not learnt; does not block. -ENOBUFS:
+ * some were lost. */
+int netlink_open_fdb_monitor(Netlink **ret);
+int netlink_read_fdb_monitor(Netlink *nl, FdbGoneFunction function, void *userdata);
+/* What the host knows of who is on a link, and the gateways behind which its routes go on. */
+int netlink_dump_neighbours(Netlink *nl, int ifindex, int family, NeighbourFunction function,
+                            void *userdata);
+int netlink_dump_next_hops(Netlink *nl, int ifindex, int family, NextHopFunction function,
+                           void *userdata);
 int netlink_add_address(Netlink *nl, int ifindex, int family, const void *address, uint8_t prefix);
 int netlink_dump_addresses(Netlink *nl, int family, AddressFunction function, void *userdata);
-
-/* Reads what the monitor has, without waiting. -ENOBUFS: something was lost, dump anew. */
-int netlink_read_monitor(Netlink *nl, LinkFunction function, void *userdata);

@@ -45,7 +45,6 @@ int user_get(Service *s, uid_t uid, User **ret) {
                 return -ENOMEM;
         u->uid = uid;
         u->refs = 1;
-        LIST_INIT(&u->taps_in_making);
         for (PolkitKind kind = 0; kind < _POLKIT_KINDS; kind++) {
                 TAILQ_INIT(&u->polkit[kind].queue);
                 TAILQ_INIT(&u->polkit[kind].asked);
@@ -263,25 +262,4 @@ void peer_table_free(Service *s) {
         sd_bus_slot_unref(s->peers->vanished);
         free(s->peers);
         s->peers = NULL;
-}
-
-void user_begin_tap(Service *s, User *u, TapInMaking *making) {
-        LIST_INSERT_HEAD(&u->taps_in_making, making, in_user);
-        u->n_taps_in_making++;
-        s->n_taps_in_making++;
-}
-
-void user_end_tap(Service *s, User *u, TapInMaking *making) {
-        LIST_REMOVE(making, in_user);
-        u->n_taps_in_making--;
-        s->n_taps_in_making--;
-}
-
-bool user_is_making_tap(const User *u, const char *name) {
-        const TapInMaking *making;
-
-        LIST_FOREACH(making, &u->taps_in_making, in_user)
-                if (strcmp(making->name, name) == 0)
-                        return true;
-        return false;
 }

@@ -30,23 +30,17 @@ typedef struct PolkitShare {
         struct PolkitQuestions queue, asked;
 } PolkitShare;
 
-/* A tap that the worker is to make: counted, and its name known, before the kernel reports it. */
-typedef struct TapInMaking {
-        const char *name;
-        LIST_ENTRY(TapInMaking) in_user;
-} TapInMaking;
-
 /* What was read from the bus of somebody's, see intake.c. */
 typedef struct Intake {
         uint64_t since;
         unsigned messages;
+        bool told; /* in the log, that they are too many */
 } Intake;
 
 typedef struct User {
         uid_t uid;
         unsigned refs;
-        unsigned calls, waits, n_taps_in_making;
-        LIST_HEAD(, TapInMaking) taps_in_making;
+        unsigned calls, waits;
         PolkitShare polkit[_POLKIT_KINDS];
         TAILQ_ENTRY(User) in_polkit_turns[_POLKIT_KINDS];
         Intake intake;
@@ -95,8 +89,3 @@ User *user_unref(User *user);
 /* Counts one more wait of user's: LIMITS_EXCEEDED. */
 int user_begin_wait(Service *service, User *user, Failure *f);
 void user_end_wait(Service *service, User *user);
-
-/* A tap that is to be made counts from now on. */
-void user_begin_tap(Service *service, User *user, TapInMaking *making);
-void user_end_tap(Service *service, User *user, TapInMaking *making);
-bool user_is_making_tap(const User *user, const char *name);

@@ -14,7 +14,6 @@
   "org.freedesktop.PolicyKit1", "/org/freedesktop/PolicyKit1/Authority", \
           "org.freedesktop.PolicyKit1.Authority"
 #define POLKIT_ALLOW_INTERACTION 1U
-#define POLKIT_CANCELLED "org.freedesktop.PolicyKit1.Error.Cancelled"
 
 /* Together less than 128. */
 #define QUICK_MAX 64U
@@ -157,11 +156,11 @@ static int on_answer(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         else if (sd_bus_message_is_method_error(m, SD_BUS_ERROR_LIMITS_EXCEEDED) ||
                  sd_bus_message_is_method_error(m, SD_BUS_ERROR_NO_MEMORY))
                 ask_later(q);
-        else if (given_up && sd_bus_message_is_method_error(m, POLKIT_CANCELLED))
-                enqueue(q, false);
         else {
                 answer = read_answer(m, q->action);
-                if (answer == POLKIT_CHALLENGE && q->dialog_allowed && kind == POLKIT_QUICK) {
+                if (given_up && answer == POLKIT_NO) /* it is ours: polkit says so of a closed dialog */
+                        enqueue(q, false);
+                else if (answer == POLKIT_CHALLENGE && q->dialog_allowed && kind == POLKIT_QUICK) {
                         q->kind = POLKIT_DIALOG;
                         enqueue(q, false);
                         start(s, POLKIT_DIALOG);

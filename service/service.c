@@ -112,7 +112,7 @@ static void on_batch(bool failed, void *userdata) {
 
         link_table_sync(s->links);
         if (failed)
-                tap_watch_reap_again(s);
+                tap_watch_look_again(s);
         calls_resume_after_reap(s);
 }
 
@@ -136,6 +136,13 @@ static void log_features(const Features *f) {
                     f->fchmodat2 ? "yes" : "no (by /proc)",
                     f->locked_port ? "yes" : "no (guest-mac is refused)",
                     f->live_rename ? "yes" : "no (in two steps)");
+}
+
+static int watch_links(Service *s) {
+        int r = link_table_new(s->event, tap_watch_link_changed, tap_watch_reports_lost, s,
+                               &s->links);
+
+        return r < 0 ? r : fdb_watch_new(s->event, tap_watch_entries_gone, s, &s->fdb_watch);
 }
 
 int service_new(sd_event *event, const char *config_file, Service **ret, char **ret_reason) {
@@ -180,7 +187,7 @@ int service_new(sd_event *event, const char *config_file, Service **ret, char **
                 (void)fail(ret_reason, r, "Starting");
                 goto failed;
         }
-        r = link_table_new(event, tap_watch_link_changed, s, &s->links);
+        r = watch_links(s);
         if (r < 0) {
                 (void)fail(ret_reason, r, "Reading the links over netlink");
                 goto failed;
@@ -217,6 +224,7 @@ void service_free(Service *s) {
         dir_watcher_free(s->dirs);
         peer_table_free(s);
         tap_reaper_free(s->reaper);
+        fdb_watch_free(s->fdb_watch);
         link_table_free(s->links);
         http_free(s->http);
         process_table_free(s->processes);

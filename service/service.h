@@ -9,6 +9,7 @@
 #include "bus-pump.h"
 #include "config.h"
 #include "dir-watch.h"
+#include "fdb-watch.h"
 #include "http.h"
 #include "kernel.h"
 #include "link-table.h"
@@ -43,6 +44,7 @@ typedef struct Service {
         DirWatcher *dirs;
         TapReaper *reaper;
         LinkTable *links;
+        FdbWatch *fdb_watch;
         ProcessTable *processes;
         Http *http;
         PeerTable *peers;
@@ -51,8 +53,9 @@ typedef struct Service {
         KnownSockets *known;
         Discovery *discovery;
         sd_event_source *subuid_watch;
-        unsigned n_waits, n_taps_in_making; /* over all users */
-        bool reaps_again;                   /* a timer is set, see tap-watch.c */
+        unsigned n_waits;                        /* over all users */
+        LIST_HEAD(, TapInMaking) taps_in_making; /* see tap-count.h */
+        bool looks_again;                        /* a timer is set, see tap-watch.c */
         bool stopping;
 } Service;
 

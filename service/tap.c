@@ -17,6 +17,7 @@
 #include <sys/ioctl.h>
 #include <sys/random.h>
 
+#include "gateway.h"
 #include "log.h"
 #include "tap.h"
 #include "validate.h"
@@ -117,8 +118,68 @@ static int open_tap(const TapSpec *spec) {
         return r < 0 ? r : TAKE_FD(fd);
 }
 
-static int set_guest_mac(Netlink *nl, const TapSpec *spec, int ifindex, Failure *f) {
+int tap_guest_mac_in_use(const TapSpec *spec, Failure *f) {
         char text[18];
+
+        mac_format(spec->guest_mac, text);
+        return failure_set(f, FAILURE_IN_USE,
+                           "guest-mac %s of tap %s is in use on bridge %s; choose another", text,
+                           spec->name, spec->bridge);
+}
+
+/* What can be said of guest_mac before anything is made. */
+static int check_guest_mac(Netlink *nl, const Features *features, const TapSpec *spec, int bridge,
+                           TapMade *made, Failure *f) {
+        char text[18];
+        int r;
+
+        if (!features->locked_port)
+                return failure_set(f, FAILURE_NOT_SUPPORTED,
+                                   "This kernel has no locked bridge ports (Linux 5.18), which guest-mac of "
+                                   "tap %s needs; create it without",
+                                   spec->name);
+        if (spec->may_be_gateways)
+                return 0;
+        r = gateway_has_mac(nl, bridge, spec->guest_mac);
+        if (r < 0)
+                return step_failed(nl, spec->name, r, "looking for a gateway with its guest-mac", f);
+        if (r == 0)
+                return 0;
+        made->gateways_mac = true;
+        mac_format(spec->guest_mac, text);
+        return failure_set(f, FAILURE_ACCESS_DENIED,
+                           "guest-mac %s of tap %s is that of a gateway on bridge %s; choose another",
+                           text, spec->name, spec->bridge);
+}
+
+/* 1: it had to be changed.
+ *
+ * A learning port that sends from the address makes an entry of its own while ours is away. It also
+ * can take a new one with it in the moment before that is sticky (br_fdb_update() looks at the bit
+ * without a lock), which is sticky on the wrong port then; to move it back is final. */
+static int keep_entry(Netlink *nl, int port, const uint8_t mac[static 6]) {
+        bool changed = false;
+        FdbEntry entry;
+        int r;
+
+        for (int i = 0; i < 4; i++) {
+                r = netlink_get_fdb(nl, port, mac, &entry);
+                if (r < 0 && r != -ENOENT)
+                        return r;
+                if (r >= 0 && entry.port == port && entry.sticky)
+                        return changed;
+                /* somebody's own MAC, who will be unplugged; what an administrator has put elsewhere */
+                if (r >= 0 && (entry.own || (entry.is_static && !entry.sticky)))
+                        return changed;
+                r = r == -ENOENT ? netlink_add_fdb(nl, port, mac) : netlink_take_fdb(nl, port, mac);
+                if (r < 0 && r != -EEXIST)
+                        return r;
+                changed = changed || r >= 0;
+        }
+        return changed;
+}
+
+static int set_guest_mac(Netlink *nl, const TapSpec *spec, int ifindex, Failure *f) {
         Link port;
         int r;
 
@@ -132,12 +193,10 @@ static int set_guest_mac(Netlink *nl, const TapSpec *spec, int ifindex, Failure 
                                    "tap %s needs; create it without",
                                    spec->name);
         r = netlink_add_fdb(nl, ifindex, spec->guest_mac);
-        if (r == -EEXIST) {
-                mac_format(spec->guest_mac, text);
-                return failure_set(f, FAILURE_IN_USE,
-                                   "guest-mac %s of tap %s is in use on bridge %s; choose another",
-                                   text, spec->name, spec->bridge);
-        }
+        if (r == -EEXIST)
+                return tap_guest_mac_in_use(spec, f);
+        if (r >= 0)
+                r = keep_entry(nl, ifindex, spec->guest_mac);
         return r < 0 ? step_failed(nl, spec->name, r, "entering guest-mac", f) : 0;
 }
 
@@ -147,7 +206,8 @@ static int plug_in(Netlink *nl, const TapSpec *spec, int ifindex, const Link *br
         uint8_t mac[6];
         int r;
 
-        if (!alias_format_tap(spec->owner, spec->auto_delete, alias))
+        if (!alias_format_tap(spec->owner, spec->has_guest_mac ? spec->guest_mac : NULL,
+                              spec->auto_delete, alias))
                 return failure_set(f, FAILURE_INVALID_ARGS,
                                    "Tap %s: this connection's name cannot be kept in an alias; create it "
                                    "without auto-delete",
@@ -192,12 +252,9 @@ int tap_create(Netlink *nl, const Features *features, const TapSpec *spec, TapMa
         int r;
 
         *ret = (TapMade){};
-        if (spec->has_guest_mac && !features->locked_port)
-                return failure_set(f, FAILURE_NOT_SUPPORTED,
-                                   "This kernel has no locked bridge ports (Linux 5.18), which guest-mac of "
-                                   "tap %s needs; create it without",
-                                   spec->name);
         r = find_bridge(nl, spec, &bridge, f);
+        if (r >= 0 && spec->has_guest_mac)
+                r = check_guest_mac(nl, features, spec, bridge.ifindex, ret, f);
         if (r < 0)
                 return r;
         fd = open_tap(spec); /* most names are new: look for a namesake only when there is one */
@@ -230,17 +287,18 @@ int tap_create(Netlink *nl, const Features *features, const TapSpec *spec, TapMa
         return 0;
 }
 
-int tap_displace(Netlink *nl, const Features *features, int ifindex, uid_t expected, Failure *f) {
+int tap_displace(Netlink *nl, const Features *features, int ifindex, const char *name, uid_t owner,
+                 Failure *f) {
         Link link;
         int r;
 
         r = netlink_get_link(nl, ifindex, NULL, &link);
-        if (r == -ENODEV)
+        if (r == -ENODEV || (r >= 0 && link_is_displaced(&link)))
                 return failure_set(f, FAILURE_NO_SUCH_TAP,
-                                   "The tap is gone already; nothing to delete");
+                                   "There is no tap %s any more; nothing to delete", name);
         if (r < 0)
-                return step_failed(nl, "", r, "looking it up", f);
-        if (!link_is_our_tap(&link) || link.alias.uid != expected)
+                return step_failed(nl, name, r, "looking it up", f);
+        if (!link_is_our_tap(&link) || link.alias.uid != owner)
                 return not_ours(&link, f);
         return displace_link(nl, features, &link, f);
 }
@@ -269,12 +327,17 @@ static int delete_one(Netlink *nl, int ifindex, Failure *f) {
         Link link = {};
         int r = netlink_get_link(nl, ifindex, NULL, &link);
 
-        if (r >= 0 && !link_is_displaced(&link)) /* an admin has taken it over */
-                return not_ours(&link, f);
+        /* it is called by its number: the name that it has now is a reserved one */
+        if (r >= 0 && !link_is_displaced(&link))
+                return failure_set(f, FAILURE_NOT_OURS,
+                                   "Link %d was a tap to be deleted, and an administrator has taken it "
+                                   "over; they should delete it",
+                                   ifindex);
         if (r >= 0)
                 r = netlink_delete_link(nl, ifindex);
         if (r < 0 && r != -ENODEV)
-                return step_failed(nl, link.name, r, "deleting it", f);
+                return failure_kernel(f, r, netlink_detail(nl),
+                                      "Link %d: deleting it, which was a tap", ifindex);
         return 0;
 }
 
@@ -320,6 +383,35 @@ int tap_unplug(Netlink *nl, int ifindex, Failure *f) {
 
         if (r < 0 && r != -ENODEV)
                 return failure_kernel(f, r, netlink_detail(nl), "Taking link %d off its bridge",
+                                      ifindex);
+        return 0;
+}
+
+int tap_keep_entry(Netlink *nl, int ifindex, Failure *f) {
+        Link link;
+        int r;
+
+        r = netlink_get_link(nl, ifindex, NULL, &link);
+        if (r == -ENODEV)
+                return 0;
+        if (r < 0)
+                return failure_kernel(f, r, netlink_detail(nl), "Looking up link %d", ifindex);
+        if (!link_is_our_tap(&link) || !link.alias.has_guest_mac || link.master == 0)
+                return 0;
+        r = keep_entry(nl, ifindex, link.alias.guest_mac);
+        if (r < 0)
+                return step_failed(nl, link.name, r, "putting back the entry of its guest-mac", f);
+        return r;
+}
+
+int tap_put_back_mac(Netlink *nl, int ifindex, Failure *f) {
+        uint8_t mac[6];
+        int r;
+
+        tap_mac(ifindex, mac);
+        r = netlink_change_link(nl, &(LinkChange){.ifindex = ifindex, .mac = mac});
+        if (r < 0 && r != -ENODEV)
+                return failure_kernel(f, r, netlink_detail(nl), "Putting back the MAC of link %d",
                                       ifindex);
         return 0;
 }

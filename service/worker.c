@@ -20,7 +20,8 @@ struct Worker {
         bool started, stopping;
         pthread_mutex_t lock;
         pthread_cond_t wake;
-        struct JobQueue waiting, finished; /* under the lock */
+        struct JobQueue waiting, finished; /* under the lock; waiting in the order of turns */
+        uint64_t turn;                     /* of the job that was begun last */
         int done_fd;
         sd_event_source *source;
 };
@@ -39,6 +40,7 @@ static void *worker_main(void *userdata) {
                         continue;
                 }
                 STAILQ_REMOVE_HEAD(&w->waiting, in_queue);
+                w->turn = job->turn;
                 (void)pthread_mutex_unlock(&w->lock);
                 if (!nl)
                         (void)netlink_open(&nl);
@@ -131,9 +133,26 @@ void worker_free(Worker *w) {
         free(w);
 }
 
+/* A user's first job is of the present turn, each further one of the turn after the one before. */
+static void insert(Worker *w, Job *job) {
+        Job *other, *before = NULL;
+
+        job->turn = w->turn;
+        STAILQ_FOREACH(other, &w->waiting, in_queue)
+                if (other->user == job->user)
+                        job->turn = other->turn + 1;
+        STAILQ_FOREACH(other, &w->waiting, in_queue)
+                if (other->turn <= job->turn)
+                        before = other;
+        if (before)
+                STAILQ_INSERT_AFTER(&w->waiting, before, job, in_queue);
+        else
+                STAILQ_INSERT_HEAD(&w->waiting, job, in_queue);
+}
+
 void worker_submit(Worker *w, Job *job) {
         (void)pthread_mutex_lock(&w->lock);
-        STAILQ_INSERT_TAIL(&w->waiting, job, in_queue);
+        insert(w, job);
         (void)pthread_cond_signal(&w->wake);
         (void)pthread_mutex_unlock(&w->lock);
 }

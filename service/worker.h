@@ -2,7 +2,7 @@
 #pragma once
 
 /* A thread for what blocks: writing links, reading files that need NSS. Jobs run one after the
- * other, in order; each comes back to the event loop. */
+ * other; users take turns, and each user's are in order. Each comes back to the event loop. */
 
 #include <pthread.h>
 #include <sys/queue.h>
@@ -18,6 +18,8 @@ struct Job {
         void (*run)(Job *job, Netlink *nl);
         void (*done)(Job *job);
         void (*drop)(Job *job); /* at the end of the service, instead of done; may be NULL */
+        uid_t user;             /* whose turn it takes */
+        uint64_t turn;          /* the worker's */
         STAILQ_ENTRY(Job) in_queue;
 };
 

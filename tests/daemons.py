@@ -44,13 +44,14 @@ BUS_CONFIG = """<busconfig>
 class Bus:
     """A private dbus-daemon of type system, with the checkout's bus policy."""
 
-    def __init__(self, name="bus", services=None):
-        """services: a directory of what it starts when it is called, as itself."""
+    def __init__(self, name="bus", services=None, limits=None):
+        """services: a directory of what it starts when it is called, as itself. limits: other than its own."""
         WORK.mkdir(exist_ok=True)
         config, path = WORK / f"{name}.conf", WORK / name
         path.unlink(missing_ok=True)
-        start = f"<servicedir>{services}</servicedir></busconfig>" if services else "</busconfig>"
-        config.write_text(BUS_CONFIG.format(socket=path).replace("</busconfig>", start))
+        more = f"<servicedir>{services}</servicedir>" if services else ""
+        more += "".join(f'<limit name="{key}">{value}</limit>' for key, value in (limits or {}).items())
+        config.write_text(BUS_CONFIG.format(socket=path).replace("</busconfig>", f"{more}</busconfig>"))
         self.process = subprocess.Popen(
             ["dbus-daemon", f"--config-file={config}", "--nofork", "--nopidfile", "--print-address=1"],
             stdout=subprocess.PIPE,

@@ -42,7 +42,8 @@ def test_killed_at_random_moments(make_service, bus, polkit, client, root_bus_cl
     root.do("EnsureBridge")
     eventually(lambda: not [n for n in links() if n not in ("lo", "br-fc") and not n.startswith("tap")], 20, "the reserved names' end")
     for name, link in taps().items():
-        assert link.get("ifalias") == f"{ALIAS}{alice.uid}", (name, link)
+        mac = f" guest-mac=02:fc:00:00:00:{int(name[3:]):02x}" if int(name[3:]) % 2 else ""
+        assert link.get("ifalias") == f"{ALIAS}{alice.uid}{mac}", (name, link)
         assert link.get("master") == "br-fc" and "UP" in link["flags"], (name, link)
     listed = {t[0] for t in alice.do("ListTaps")}
     assert listed == set(taps())

@@ -41,7 +41,7 @@ def pair(bridge, alice, bob, hold):
 def test_the_port_of_a_guest_mac(bridge, alice):
     alice.do("CreateTap", "tap0", guest_mac=A.upper())
     port = links()["tap0"]["linkinfo"]["info_slave_data"]
-    assert port["locked"] and not port["learning"]
+    assert port["locked"] and not port["learning"] and not port["flood"]
     entry = [e for e in fdb("tap0") if e["mac"] == A]
     assert len(entry) == 1 and entry[0]["state"] == "static" and "sticky" in entry[0]["flags"]
     assert alice.do("ListTaps")[0][3]["guest-mac"] == A
@@ -137,7 +137,8 @@ def test_a_holder_that_takes_his_neighbours_mac(bridge, alice, bob, hold, host, 
     a.set_mac(B)
     eventually(lambda: links().get("tap0", {}).get("master") != "br-fc", 2, "tap0's leaving the bridge")
     assert links()["tap1"]["master"] == "br-fc"
-    eventually(lambda: hears(b, host, B, within=0.2), 5, "the neighbour")
+    eventually(lambda: [e for e in fdb("tap1") if e["mac"] == B and e["state"] == "static"], 2, "the neighbour's entry")
+    assert hears(b, host, B) and b.arp(B, "172.16.0.11", HOST_IP)
 
 
 def test_a_holder_who_gives_his_tap_away(bridge, alice, bob, hold):
@@ -196,6 +197,10 @@ def test_the_alias(bridge, alice):
     alice.do("CreateTap", "tap0", auto_delete=True)
     assert links()["tap0"]["ifalias"] == f"org.banger.FcProc uid={alice.uid} auto-delete={alice.name}"
     assert alice.do("ListTaps")[0][3]["auto-delete"] is True
+    alice.do("CreateTap", "tap0", auto_delete=True, guest_mac=A.upper())
+    assert links()["tap0"]["ifalias"] == f"org.banger.FcProc uid={alice.uid} guest-mac={A} auto-delete={alice.name}"
+    alice.do("CreateTap", "tap0", guest_mac=A)
+    assert links()["tap0"]["ifalias"] == f"org.banger.FcProc uid={alice.uid} guest-mac={A}"
 
 
 def test_the_vmm_lets_go(others, alice, hold):

@@ -13,7 +13,7 @@ import pytest
 
 import daemons
 from fcproc import BUILD, FOREVER, SECOND, WORK, BusError, Client, error_name, eventually, refused, run_until
-from machines import links, taps
+from machines import fdb, links, taps
 
 PROGRAM = BUILD / "tests" / "fcprocd-failing-malloc"
 ALIAS = "org.banger.FcProc uid="
@@ -163,6 +163,28 @@ def test_auto_delete(service, memory, client, root):
     exhaust(service, memory, client, run, lambda: assert_whole(keeper))
     keeper.do("CreateTap", "tap0")
     keeper.do("DeleteTap", "tap0")
+
+
+def test_a_taken_address(service, memory, client, root, hold):
+    """A neighbour is protected, if a second later, though memory is short just then."""
+    root.do("EnsureBridge")
+    keeper, mac = client("bob"), "02:fc:00:00:00:01"
+    keeper.do("CreateTap", "tap1", guest_mac=mac)
+    holders = []
+
+    def check():
+        if holders:
+            holders.pop().close()
+        root.do("CreateTap", "tap0")
+        holders.append(hold("root", "tap0"))
+
+    def run(_):
+        holders[0].set_mac(mac)
+        eventually(lambda: links()["tap0"].get("master") != "br-fc", 3, "tap0's leaving the bridge")
+        eventually(lambda: [e for e in fdb("tap1") if e["mac"] == mac and e["state"] == "static"], 3, "the neighbour's entry")
+
+    check()
+    exhaust(service, memory, client, run, check)
 
 
 def test_delete_tap(service, memory, client, root):

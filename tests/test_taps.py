@@ -166,7 +166,8 @@ def test_a_tap_made_by_hand(bridge, alice, root):
 @pytest.mark.parametrize("alias", ["org.banger.FcProc", "org.banger.FcProc uid=", "org.banger.FcProc uid=x", "org.banger.FcProc uid=-1",
                                    "org.banger.FcProc uid=4294967296", "org.banger.FcProc uid={uid} and more",
                                    " org.banger.FcProc uid={uid}", "org.banger.FcProc uid={uid}x", "org.banger.FcProc uid=0{uid}",
-                                   "org.banger.FcProc uid={uid} auto-delete="])  # fmt: skip
+                                   "org.banger.FcProc uid={uid} auto-delete=",
+                                   "org.banger.FcProc uid={uid} guest-mac=02:FC:00:00:00:01"])  # fmt: skip
 def test_the_alias_grammar(bridge, alice, alias):
     """What is not to the letter the mark is not the mark."""
     run("ip", "tuntap", "add", "mode", "tap", "name", "tap0")
@@ -286,6 +287,22 @@ def test_uid_0_has_the_global_limit_only(bridge, root):
         root.do("CreateTap", f"tap{n}")
 
 
+@pytest.mark.config(max_taps=2)
+def test_a_replacement_counts_once(bridge, root):
+    """A tap that is a link and is just being made anew is one tap, not two."""
+    root.do("CreateTap", "tap0")
+    for _ in range(50):
+        again, more, usage = root.begin("CreateTap", "tap0"), root.begin("CreateTap", "tap1"), root.begin("GetUsage")
+        again.result(), more.result()
+        assert usage.result()["taps"] == 2
+        root.do("DeleteTap", "tap1")
+    for _ in range(20):
+        pending = [root.begin("CreateTap", "tap0") for _ in range(3)]
+        assert root.do("GetUsage")["taps"] == 1
+        for call in pending:
+            call.result()
+
+
 # --- options ---
 
 
@@ -347,6 +364,17 @@ def test_the_same_caller_twice(bridge, alice):
     indexes = [call.result() for call in [alice.begin("CreateTap", "tap0") for _ in range(10)]]
     assert links()["tap0"]["ifindex"] in indexes
     assert len(taps()) == 1 or all(name == "tap0" or not name.startswith("tap") for name in taps())
+
+
+def test_deleting_beside_ones_own_replacing(bridge, alice):
+    """A tap that was displaced meanwhile is no tap any more; its reserved name is nobody's business."""
+    for _ in range(20):
+        pending = [alice.begin(method, "tap0") for method in ("CreateTap", "DeleteTap", "CreateTap") * 5]
+        for call in pending:
+            try:
+                call.result()
+            except Exception as error:
+                assert error.name.endswith("NoSuchTap") and "tap0" in str(error) and "_fcx" not in str(error), error
 
 
 def test_sixty_deletes_at_once(bridge, alice, bob):

@@ -12,7 +12,8 @@ static void check(const char *text) {
         alias_parse(text, &a);
         if (a.kind != ALIAS_IS_TAP)
                 return;
-        if (!alias_format_tap(a.uid, a.auto_delete, again) || strcmp(text, again) != 0)
+        if (!alias_format_tap(a.uid, a.has_guest_mac ? a.guest_mac : NULL, a.auto_delete, again) ||
+            strcmp(text, again) != 0)
                 abort();
 }
 
@@ -28,9 +29,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         (void)strcpy(stpcpy(prefixed, prefix), text);
         check(text);
         check(prefixed);
-        if (*text && alias_format_tap(7, text, again)) {
+        if (*text && alias_format_tap(7, NULL, text, again)) {
                 alias_parse(again, &a);
                 if (a.kind != ALIAS_IS_TAP || a.uid != 7 || strcmp(a.auto_delete, text) != 0)
+                        abort();
+        }
+        if (size >= 6 && alias_format_tap(7, data, text, again)) {
+                bool unicast = !(data[0] & 1) && memcmp(data, "\0\0\0\0\0\0", 6) != 0;
+
+                alias_parse(again, &a);
+                if ((a.kind == ALIAS_IS_TAP) != unicast ||
+                    (unicast &&
+                     (memcmp(a.guest_mac, data, 6) != 0 || strcmp(a.auto_delete, text) != 0)))
                         abort();
         }
         return 0;

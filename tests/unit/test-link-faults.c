@@ -3,6 +3,9 @@
  * the failure names object and step, and nothing half-made stays or is claimed. */
 
 #include <errno.h>
+#include <libmnl/libmnl.h>
+#include <linux/neighbour.h>
+#include <linux/rtnetlink.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -150,14 +153,15 @@ static void every_step_of_a_plain_tap(void **state) {
 static void every_step_of_a_full_tap(void **state) {
         TapSpec spec = full();
 
-        /* and the group, the port flags read back, the entry, up */
-        assert_int_equal(create_with_faults(&spec, FAULT_BEFORE, false), 12);
+        /* and the group, the neighbours by IPv4 and IPv6, the port flags read back, the entry
+         * and a look at it, up */
+        assert_int_equal(create_with_faults(&spec, FAULT_BEFORE, false), 15);
 }
 
 static void every_answer_lost(void **state) {
         TapSpec spec = full();
 
-        assert_int_equal(create_with_faults(&spec, FAULT_AFTER, false), 12);
+        assert_int_equal(create_with_faults(&spec, FAULT_AFTER, false), 15);
 }
 
 static void every_step_of_a_replacement(void **state) {
@@ -225,7 +229,7 @@ static void every_step_of_deletes(void **state) {
                                                          0);
                                         ifindexes[i] = made.ifindex;
                                         assert_int_equal(tap_displace(nl, &features, made.ifindex,
-                                                                      1000, &f),
+                                                                      "tap0", 1000, &f),
                                                          0);
                                 }
                                 (void)strcpy(other.name, "fc-stays");
@@ -255,15 +259,75 @@ static void displaces_only_what_was_meant(void **state) {
         Link link;
 
         assert_int_equal(tap_create(nl, &features, &plain, &made, &f), 0);
-        assert_int_equal(tap_displace(nl, &features, made.ifindex, 1001, &f), -FAILURE_NOT_OURS);
+        assert_int_equal(tap_displace(nl, &features, made.ifindex, "tap0", 1001, &f),
+                         -FAILURE_NOT_OURS);
         assert_int_equal(netlink_get_link(nl, 0, "tap0", &link), 0);
-        assert_int_equal(tap_displace(nl, &features, made.ifindex + 1000, 1000, &f),
+        assert_int_equal(tap_displace(nl, &features, made.ifindex + 1000, "tap0", 1000, &f),
                          -FAILURE_NO_SUCH_TAP);
-        assert_int_equal(tap_displace(nl, &features, 1, 1000, &f), -FAILURE_NOT_OURS);
+        assert_int_equal(tap_displace(nl, &features, 1, "lo", 1000, &f), -FAILURE_NOT_OURS);
+        /* displaced by another call meanwhile: gone, and its reserved name is nobody's business */
+        assert_int_equal(tap_displace(nl, &features, made.ifindex, "tap0", 1000, &f), 0);
+        assert_int_equal(tap_displace(nl, &features, made.ifindex, "tap0", 1000, &f),
+                         -FAILURE_NO_SUCH_TAP);
+        assert_non_null(strstr(f.text, "no tap tap0"));
+        assert_null(strstr(f.text, DISPLACED_PREFIX));
+        assert_int_equal(tap_create(nl, &features, &plain, &made, &f), 0);
         /* a tap that is not displaced is not deleted, alone or in a group */
         assert_int_equal(taps_delete(nl, &made.ifindex, 1, &f), -FAILURE_NOT_OURS);
         assert_int_equal(taps_delete(nl, (int[]){made.ifindex, 1}, 2, &f), -FAILURE_NOT_OURS);
         assert_int_equal(netlink_get_link(nl, 0, "tap0", &link), 0);
+}
+
+static unsigned gone;
+
+static void on_gone(const uint8_t mac[static 6], void *userdata) {
+        gone += memcmp(mac, "\x02\x00\x00\x00\x00\x05", 6) == 0;
+}
+
+/* Makes an entry as a frame would, and ends it. */
+static void learn_and_forget(int port, uint16_t type) {
+        struct mnl_socket *socket = mnl_socket_open(NETLINK_ROUTE);
+        char buffer[256];
+        struct nlmsghdr *m = mnl_nlmsg_put_header(buffer);
+        struct ndmsg *nd;
+
+        assert_non_null(socket);
+        m->nlmsg_type = type;
+        m->nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | (type == RTM_NEWNEIGH ? NLM_F_CREATE : 0);
+        nd = mnl_nlmsg_put_extra_header(m, sizeof(*nd));
+        nd->ndm_family = AF_BRIDGE;
+        nd->ndm_ifindex = port;
+        nd->ndm_state = NUD_REACHABLE;
+        nd->ndm_flags = NTF_MASTER;
+        mnl_attr_put(m, NDA_LLADDR, 6, "\x02\x00\x00\x00\x00\x05");
+        assert_int_equal(mnl_socket_sendto(socket, m, m->nlmsg_len), m->nlmsg_len);
+        assert_true(mnl_socket_recvfrom(socket, buffer, sizeof(buffer)) > 0);
+        assert_int_equal(((struct nlmsgerr *)mnl_nlmsg_get_payload((struct nlmsghdr *)buffer))->error,
+                         0);
+        (void)mnl_socket_close(socket);
+}
+
+/* What a frame makes and ends is nobody's business, or a guest could flood the service with it. */
+static void only_entries_that_were_not_learnt(void **state) {
+        static const uint8_t mac[6] = {2, 0, 0, 0, 0, 5};
+        Netlink *monitor;
+        TapMade made;
+        Failure f;
+
+        assert_int_equal(tap_create(nl, &features, &plain, &made, &f), 0);
+        assert_int_equal(netlink_open_fdb_monitor(&monitor), 0);
+        gone = 0;
+        learn_and_forget(made.ifindex, RTM_NEWNEIGH);
+        learn_and_forget(made.ifindex, RTM_DELNEIGH);
+        assert_int_equal(netlink_read_fdb_monitor(monitor, on_gone, NULL), 0);
+        assert_int_equal(gone, 0);
+        assert_int_equal(netlink_add_fdb(nl, made.ifindex, mac), 0);
+        assert_int_equal(netlink_read_fdb_monitor(monitor, on_gone, NULL), 0);
+        assert_int_equal(gone, 0);
+        learn_and_forget(made.ifindex, RTM_DELNEIGH);
+        assert_int_equal(netlink_read_fdb_monitor(monitor, on_gone, NULL), 0);
+        assert_int_equal(gone, 1);
+        netlink_close(monitor);
 }
 
 static int own_namespace(void **state) {
@@ -289,6 +353,7 @@ int main(void) {
                 cmocka_unit_test_setup(every_step_of_a_bridge, clean),
                 cmocka_unit_test_setup(every_step_of_deletes, with_bridge),
                 cmocka_unit_test_setup(displaces_only_what_was_meant, with_bridge),
+                cmocka_unit_test_setup(only_entries_that_were_not_learnt, with_bridge),
         };
 
         if (geteuid() != 0 || access("/dev/net/tun", R_OK | W_OK) < 0) {

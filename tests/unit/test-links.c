@@ -49,6 +49,35 @@ static void whose_link(void **state) {
         }
 }
 
+static void complete_links(void **state) {
+        Link link = link_of(LINK_TAP, "tap0", "org.banger.FcProc uid=1000");
+
+        assert_false(link_is_complete(&link)); /* the worker is at it */
+        link.persistent = true;
+        assert_true(link_is_complete(&link));
+        link.persistent = false; /* its holder has taken that away */
+        link.carrier_up_count = 1;
+        assert_true(link_is_complete(&link));
+}
+
+static void guest_macs(void **state) {
+        static const uint8_t mac[6] = {6, 0, 0xac, 0x10, 0, 2}, other[6] = {6, 0, 0xac, 0x10, 0, 3},
+                             none[6];
+        Link link = link_of(LINK_TAP, "tap0",
+                            "org.banger.FcProc uid=1000 guest-mac=06:00:ac:10:00:02");
+
+        assert_false(link_has_guest_mac(&link, mac)); /* on no bridge: the address is free */
+        link.master = 3;
+        assert_true(link_has_guest_mac(&link, mac));
+        assert_false(link_has_guest_mac(&link, other));
+        link = link_of(LINK_TAP, "tap0", "org.banger.FcProc uid=1000");
+        link.master = 3;
+        assert_false(link_has_guest_mac(&link, none));
+        link = link_of(LINK_TAP, "_fcx5", "org.banger.FcProc uid=1000 guest-mac=06:00:ac:10:00:02");
+        link.master = 3;
+        assert_false(link_has_guest_mac(&link, mac));
+}
+
 static void tap_macs(void **state) {
         uint8_t mac[6], other[6];
 
@@ -179,7 +208,8 @@ static void no_process(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(whose_link),       cmocka_unit_test(tap_macs),
+                cmocka_unit_test(whose_link),       cmocka_unit_test(complete_links),
+                cmocka_unit_test(guest_macs),       cmocka_unit_test(tap_macs),
                 cmocka_unit_test(cause_names),      cmocka_unit_test(causes),
                 cmocka_unit_test(cause_comes_late), cmocka_unit_test(cause_is_not_known),
                 cmocka_unit_test(no_process),

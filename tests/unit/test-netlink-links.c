@@ -42,7 +42,8 @@ static struct nlmsghdr *put_tap(void) {
         struct nlattr *info, *data;
 
         mnl_attr_put_strz(m, IFLA_IFNAME, "tap0");
-        mnl_attr_put_strz(m, IFLA_IFALIAS, "org.banger.FcProc uid=1000 auto-delete=:1.9");
+        mnl_attr_put_strz(m, IFLA_IFALIAS,
+                          "org.banger.FcProc uid=1000 guest-mac=06:00:ac:10:00:02 auto-delete=:1.9");
         mnl_attr_put(m, IFLA_ADDRESS, 6, "\xfe\xfc\x00\x00\x00\x07");
         mnl_attr_put_u32(m, IFLA_MTU, 1400);
         mnl_attr_put_u32(m, IFLA_GROUP, 77);
@@ -83,6 +84,8 @@ static void a_tap(void **state) {
         assert_int_equal(link.alias.kind, ALIAS_IS_TAP);
         assert_int_equal(link.alias.uid, 1000);
         assert_string_equal(link.alias.auto_delete, ":1.9");
+        assert_true(link.alias.has_guest_mac);
+        assert_memory_equal(link.alias.guest_mac, "\x06\x00\xac\x10\x00\x02", 6);
         assert_int_equal(link.tun_uid, 1001);
 }
 
@@ -185,47 +188,8 @@ static void no_link(void **state) {
 }
 
 typedef struct Seen {
-        unsigned n, n_static;
         char text[256];
 } Seen;
-
-static void on_fdb(int port, const uint8_t mac[static 6], bool is_static, void *userdata) {
-        Seen *seen = userdata;
-
-        seen->n++;
-        if (is_static)
-                seen->n_static++;
-        assert_int_equal(mac[0], 2);
-}
-
-static void put_neighbour(uint8_t family, uint16_t neighbour_state, uint8_t flags, size_t size) {
-        struct nlmsghdr *m = fake_message(RTM_NEWNEIGH, NLM_F_MULTI);
-        struct ndmsg *nd = mnl_nlmsg_put_extra_header(m, sizeof(*nd));
-
-        nd->ndm_family = family;
-        nd->ndm_ifindex = 7;
-        nd->ndm_state = neighbour_state;
-        nd->ndm_flags = flags;
-        mnl_attr_put(m, NDA_LLADDR, size, "\x02\x00\x00\x00\x00\x01\x02\x03");
-}
-
-static void neighbours(void **state) {
-        Seen seen = {};
-
-        fake_datagram();
-        put_neighbour(AF_BRIDGE, NUD_NOARP, NTF_MASTER | 1 << 6, 6);
-        put_neighbour(AF_BRIDGE, NUD_NOARP, NTF_MASTER, 6);     /* static, not sticky: not ours */
-        put_neighbour(AF_BRIDGE, NUD_REACHABLE, NTF_MASTER, 6); /* learnt */
-        put_neighbour(AF_BRIDGE, NUD_PERMANENT, NTF_SELF | 1 << 6, 6);
-        put_neighbour(AF_INET, NUD_NOARP, 1 << 6, 6);
-        put_neighbour(AF_BRIDGE, NUD_NOARP, 1 << 6, 5);
-        put_neighbour(AF_BRIDGE, NUD_NOARP, 1 << 6, 8);
-        fake_message(RTM_NEWNEIGH, NLM_F_MULTI);
-        fake_done(0, 0);
-        assert_int_equal(netlink_dump_fdb(nl, on_fdb, &seen), 0);
-        assert_int_equal(seen.n, 4);
-        assert_int_equal(seen.n_static, 1);
-}
 
 static void on_address(int ifindex, int family, const void *address, uint8_t prefix, void *userdata) {
         char text[INET6_ADDRSTRLEN];
@@ -348,9 +312,11 @@ static void asks_for_port_flags(void **state) {
                 assert_int_equal(mnl_attr_get_u8(within(data, IFLA_BRPORT_PROTECT)), 1);
                 assert_int_equal(within(data, IFLA_BRPORT_LOCKED) != NULL, locked);
                 assert_int_equal(within(data, IFLA_BRPORT_LEARNING) != NULL, locked);
+                assert_int_equal(within(data, IFLA_BRPORT_UNICAST_FLOOD) != NULL, locked);
                 if (locked) {
                         assert_int_equal(mnl_attr_get_u8(within(data, IFLA_BRPORT_LOCKED)), 1);
                         assert_int_equal(mnl_attr_get_u8(within(data, IFLA_BRPORT_LEARNING)), 0);
+                        assert_int_equal(mnl_attr_get_u8(within(data, IFLA_BRPORT_UNICAST_FLOOD)), 0);
                 }
         }
 }
@@ -368,6 +334,44 @@ static void asks_for_a_sticky_neighbour(void **state) {
         assert_int_equal(nd->ndm_flags, NTF_MASTER | 1 << 6);
         assert_int_equal(nd->ndm_state, NUD_NOARP);
         assert_memory_equal(mnl_attr_get_payload(attribute(0, sizeof(*nd), NDA_LLADDR)), mac, 6);
+}
+
+static void put_fdb_entry(uint16_t neighbour_state, uint8_t flags) {
+        struct ndmsg *nd;
+
+        fake_datagram();
+        nd = mnl_nlmsg_put_extra_header(fake_message(RTM_NEWNEIGH, 0), sizeof(*nd));
+        nd->ndm_ifindex = 9;
+        nd->ndm_state = neighbour_state;
+        nd->ndm_flags = flags;
+}
+
+static void asks_who_has_an_address(void **state) {
+        static const uint8_t mac[6] = {2, 0, 0, 0, 0, 1};
+        const struct ndmsg *nd;
+        FdbEntry entry = {};
+
+        put_fdb_entry(NUD_REACHABLE, NTF_MASTER);
+        assert_int_equal(netlink_get_fdb(nl, 7, mac, &entry), 0);
+        assert_true(entry.port == 9 && !entry.is_static && !entry.own && !entry.sticky);
+        nd = mnl_nlmsg_get_payload(fake_sent(0));
+        assert_int_equal(nd->ndm_ifindex, 7);
+        assert_int_equal(nd->ndm_flags, NTF_MASTER); /* the kernel refuses any other */
+        assert_int_equal(nd->ndm_state, 0);
+        assert_memory_equal(mnl_attr_get_payload(attribute(0, sizeof(*nd), NDA_LLADDR)), mac, 6);
+        put_fdb_entry(NUD_NOARP, NTF_MASTER | 1 << 6);
+        assert_int_equal(netlink_get_fdb(nl, 7, mac, &entry), 0);
+        assert_true(entry.is_static && !entry.own && entry.sticky);
+        put_fdb_entry(NUD_PERMANENT, NTF_MASTER);
+        assert_int_equal(netlink_get_fdb(nl, 7, mac, &entry), 0);
+        assert_true(!entry.is_static && entry.own && !entry.sticky);
+        fake_ack(-ENOENT, NULL);
+        assert_int_equal(netlink_get_fdb(nl, 7, mac, &entry), -ENOENT);
+
+        fake_ack(0, NULL);
+        assert_int_equal(netlink_take_fdb(nl, 7, mac), 0);
+        assert_int_equal(fake_sent(4)->nlmsg_flags,
+                         NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE);
 }
 
 static void asks_for_deletes(void **state) {
@@ -408,12 +412,12 @@ int main(void) {
                 TEST(kinds),
                 TEST(malformed_attributes),
                 TEST(no_link),
-                TEST(neighbours),
                 TEST(addresses),
                 TEST(asks_for_a_bridge),
                 TEST(asks_for_a_displacement),
                 TEST(asks_for_port_flags),
                 TEST(asks_for_a_sticky_neighbour),
+                TEST(asks_who_has_an_address),
                 TEST(asks_for_deletes),
                 TEST(asks_for_addresses),
         };

@@ -300,32 +300,6 @@ static void the_end_of_a_dump(void **state) {
         assert_int_equal(dump(), -EMSGSIZE);
 }
 
-/* The monitor's reports come unasked: sequence and port mean nothing there. */
-static void monitor(void **state) {
-        Netlink *m;
-
-        assert_int_equal(netlink_open_monitor(&m), 0);
-        fake_reset();
-        n_links = 0;
-        assert_int_equal(netlink_read_monitor(m, count_link, NULL), 0);
-        fake_datagram();
-        put_link(1, "lo")->nlmsg_seq = 99;
-        put_link(2, "tap0")->nlmsg_pid = 99;
-        fake_receive_error(-EINTR);
-        fake_datagram();
-        put_link(3, "tap1")->nlmsg_type = RTM_NEWADDR;
-        put_link(4, "tap1")->nlmsg_type = RTM_DELLINK;
-        assert_int_equal(netlink_read_monitor(m, count_link, NULL), 0);
-        assert_int_equal(n_links, 3);
-        fake_receive_error(-ENOBUFS);
-        assert_int_equal(netlink_read_monitor(m, count_link, NULL), -ENOBUFS);
-        fake_datagram();
-        put_link(1, "lo");
-        fake_oversize();
-        assert_int_equal(netlink_read_monitor(m, count_link, NULL), -ENOBUFS);
-        netlink_close(m);
-}
-
 static void sequences_differ(void **state) {
         for (int i = 0; i < 5; i++)
                 fake_ack(0, NULL);
@@ -359,7 +333,6 @@ int main(void) {
                 TEST(a_refused_dump),
                 TEST(interrupted_dumps),
                 TEST(the_end_of_a_dump),
-                TEST(monitor),
                 TEST(sequences_differ),
         };
 
