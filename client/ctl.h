@@ -37,7 +37,9 @@ typedef enum JsonMode {
         JSON_PRETTY
 } JsonMode;
 
-/* The options that only some verbs take; a verb names its own in the table. */
+#define OPTIONS_MAX 64
+
+/* The groups of options that only some verbs take; a verb names its own in the table. */
 enum {
         OPTION_TIMEOUT = 1 << 0,
         OPTION_GRACE = 1 << 1,
@@ -66,11 +68,11 @@ struct Ctl {
         bool no_legend, no_pager, quiet, no_ask_password;
         bool help;
 
-        unsigned given; /* OPTION_ bits */
+        uint64_t given; /* a bit for each row of option.c */
         bool have_timeout, have_grace;
         uint64_t timeout, grace;
         bool force, dry_run;
-        bool have_tun_uid, have_tun_gid, have_isolated, have_mtu, auto_delete;
+        bool have_isolated, auto_delete;
         uint32_t tun_uid, tun_gid, mtu;
         bool isolated;
         const char *guest_mac, *config_file;

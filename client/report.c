@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* Errors as people and programs want them.
  *
- * The service's own texts name the object and the next step; they are passed on as they are. What
- * comes from the bus itself, or from the library, speaks of names and messages that mean nothing
- * to somebody who typed "create-tap": those are told in this file's words, and here alone it is
- * decided which exit code an error has. */
+ * The service's own texts say what is wrong and with what; they are passed on as they are. It does
+ * not know who asks, so what to type next is added here, for each kind of error. What comes from
+ * the bus itself, or from the library, speaks of names and messages that mean nothing to somebody
+ * who typed "create-tap": those are told in this file's words, and here alone it is decided which
+ * exit code an error has. */
 
 #include <errno.h>
 #include <stdarg.h>
@@ -47,6 +48,34 @@ static const struct {
          N_("The FcProc service could not be started; see 'systemctl status fcproc'")},
         {STANDARD "Unknown", CODE_FAILED,
          N_("The running FcProc service does not know this; it is older than fcprocctl")},
+};
+
+/* What to do about it, in words of the client. The first row that fits counts; an error without one
+ * says what to do itself, or leaves nothing to do. A row fits all texts that the service has under
+ * that name for that verb. */
+static const struct {
+        const char *name;
+        const char *verb; /* NULL: any */
+        const char *text; /* NULL: nothing */
+} hints[] = {
+        {FCPROC_ERROR "NoSuchBridge", NULL,
+         N_("'fcprocctl ensure-bridge' makes it, or says what is in its way")},
+        {FCPROC_ERROR "NoSuchProcess", NULL, N_("'fcprocctl list' shows your VMs")},
+        {FCPROC_ERROR "NotAVmm", NULL, N_("'fcprocctl list' shows your VMs")},
+        {FCPROC_ERROR "SocketNotReady", NULL, N_("'fcprocctl list' shows your VMs")},
+        {FCPROC_ERROR "InUse", "remove-bridge",
+         N_("'fcprocctl taps' shows yours, 'fcprocctl delete-tap' removes them")},
+        {FCPROC_ERROR "VmmRefused", "shutdown", N_("with --force it is killed after the grace")},
+        {FCPROC_ERROR "VmmUnreachable", "send-ctrl-alt-del",
+         N_("'fcprocctl kill' ends it without asking it")},
+        {STANDARD "LimitsExceeded", "monitor", NULL}, /* no quota of the user's alone */
+        {STANDARD "LimitsExceeded", "create-tap",
+         N_("'fcprocctl get-usage' shows what you may have, 'fcprocctl prune' removes taps that nobody "
+            "holds")},
+        {STANDARD "LimitsExceeded", "run",
+         N_("'fcprocctl get-usage' shows what you may have, 'fcprocctl prune' removes taps that nobody "
+            "holds")},
+        {STANDARD "LimitsExceeded", NULL, N_("'fcprocctl get-usage' shows what you may have")},
 };
 
 static size_t error_find(const char *name) {
@@ -127,17 +156,26 @@ int report_failure(const Ctl *ctl, int code, const char *name, const char *forma
         return code;
 }
 
-/* What the service says of the next step is for programs. */
-static void say_who_to_ask(char *message, size_t size) {
-        char *next = strchr(message, ';');
-        bool by_group = strstr(message, ".create-tap)") || strstr(message, ".manage-bridge)");
+/* Who may answer for an action depends on the action, whatever the verb. The service names it in
+ * brackets; where it does not, the error is one of ours and needs no hint. */
+static const char *whom_to_ask(const char *message) {
+        if (!strstr(message, "(org.banger.fcproc."))
+                return NULL;
+        if (strstr(message, "(org.banger.fcproc.create-tap)") ||
+            strstr(message, "(org.banger.fcproc.manage-bridge)"))
+                return N_("run it on a terminal, or ask an administrator for a rule or to be put into "
+                          "the group banger");
+        return N_("run it on a terminal, or ask an administrator for a rule");
+}
 
-        if (next)
-                (void)snprintf(next, size - (size_t)(next - message), "; %s",
-                               by_group
-                                       ? _("run it on a terminal, or ask an administrator for a rule "
-                                           "or to be put into the group banger")
-                                       : _("run it on a terminal, or ask an administrator for a rule"));
+static const char *hint_find(const Ctl *ctl, const char *name, const char *message) {
+        if (strcmp(name, SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED) == 0)
+                return whom_to_ask(message);
+        for (size_t i = 0; i < ELEMENTS(hints); i++)
+                if (strcmp(hints[i].name, name) == 0 &&
+                    (!hints[i].verb || (ctl->verb && strcmp(hints[i].verb, ctl->verb->name) == 0)))
+                        return hints[i].text;
+        return NULL;
 }
 
 int report_unreadable(const Ctl *ctl) {
@@ -145,37 +183,37 @@ int report_unreadable(const Ctl *ctl) {
                               _("The service's answer cannot be read; is it of another version?"));
 }
 
+/* The error as this file tells it: in the words of the table, or those of the service and what to
+ * do about it. */
+static void told(const Ctl *ctl, const sd_bus_error *e, char *ret, size_t size) {
+        const char *message = e->message ?: _("It failed"), *hint;
+        size_t i = error_find(e->name);
+
+        if (is_timeout(e))
+                message = _("The service did not answer in time");
+        else if (i < ELEMENTS(errors) && errors[i].text)
+                message = _(errors[i].text);
+        else if (strncmp(message, "Rejected send message", 21) == 0)
+                message = _("The system bus does not let you talk to the FcProc service; is its bus "
+                            "policy installed?");
+        hint = hint_find(ctl, e->name, message);
+        (void)snprintf(ret, size, "%s%s%s", message, hint ? "; " : "", hint ? _(hint) : "");
+}
+
 int report_call(const Ctl *ctl, const sd_bus_error *e, int r, json_object **ret_json) {
-        char name[256], message[1024];
-        int code = CODE_NO_SERVICE;
-        size_t i;
+        const char *name = r == -ENOMEM ? SD_BUS_ERROR_NO_MEMORY : SD_BUS_ERROR_DISCONNECTED;
+        int code = r == -ENOMEM ? CODE_FAILED : CODE_NO_SERVICE;
+        char message[1024];
 
         if (sd_bus_error_is_set(e)) {
-                i = error_find(e->name);
+                name = e->name;
                 code = report_code(e);
-                (void)snprintf(name, sizeof(name), "%s", e->name);
-                (void)snprintf(message, sizeof(message), "%s", e->message ?: _("It failed"));
-                if (is_timeout(e))
-                        (void)snprintf(message, sizeof(message), "%s",
-                                       _("The service did not answer in time"));
-                else if (i < ELEMENTS(errors) && errors[i].text)
-                        (void)snprintf(message, sizeof(message), "%s", _(errors[i].text));
-                else if (sd_bus_error_has_name(e, SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED))
-                        say_who_to_ask(message, sizeof(message));
-                else if (strncmp(message, "Rejected send message", 21) == 0)
-                        (void)snprintf(message, sizeof(message), "%s",
-                                       _("The system bus does not let you talk to the FcProc service; "
-                                         "is its bus policy installed?"));
-        } else {
-                if (r == -ENOMEM)
-                        code = CODE_FAILED;
-                (void)snprintf(name, sizeof(name), "%s",
-                               r == -ENOMEM ? SD_BUS_ERROR_NO_MEMORY : SD_BUS_ERROR_DISCONNECTED);
+                told(ctl, e, message, sizeof(message));
+        } else
                 (void)snprintf(message, sizeof(message),
                                r == -ENOMEM ? _("It failed: %s")
                                             : _("Cannot talk to the system bus: %s"),
                                strerror(-r));
-        }
         print(ctl, name, message);
         if (ret_json)
                 *ret_json = report_json(name, message);

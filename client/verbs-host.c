@@ -8,6 +8,7 @@
 #include "batch.h"
 #include "follow.h"
 #include "i18n.h"
+#include "option.h"
 #include "output.h"
 #include "report.h"
 #include "validate.h"
@@ -115,21 +116,7 @@ static int check_tap_names(Ctl *ctl, int n, char *arguments[]) {
 static int create_tap_build(Ctl *ctl, sd_bus_message *m, Task *task) {
         int r = sd_bus_message_append(m, "s", task->target.typed);
 
-        if (r >= 0)
-                r = sd_bus_message_open_container(m, 'a', "{sv}");
-        if (r >= 0 && ctl->have_tun_uid)
-                r = sd_bus_message_append(m, "{sv}", "tun-uid", "u", ctl->tun_uid);
-        if (r >= 0 && ctl->have_tun_gid)
-                r = sd_bus_message_append(m, "{sv}", "tun-gid", "u", ctl->tun_gid);
-        if (r >= 0 && ctl->guest_mac)
-                r = sd_bus_message_append(m, "{sv}", "guest-mac", "s", ctl->guest_mac);
-        if (r >= 0 && ctl->have_isolated)
-                r = sd_bus_message_append(m, "{sv}", "isolated", "b", (int)ctl->isolated);
-        if (r >= 0 && ctl->have_mtu)
-                r = sd_bus_message_append(m, "{sv}", "mtu", "u", ctl->mtu);
-        if (r >= 0 && ctl->auto_delete)
-                r = sd_bus_message_append(m, "{sv}", "auto-delete", "b", 1);
-        return r < 0 ? r : sd_bus_message_close_container(m);
+        return r < 0 ? r : option_append(ctl, OPTION_TAP, m);
 }
 
 static int create_tap_take(Ctl *ctl, sd_bus_message *reply, Task *task) {

@@ -90,10 +90,8 @@ static int conclude(Call *call, sd_bus_error *error) {
                 return 0;
         case AUTHORIZATION_CHALLENGE:
                 (void)failure_set(&f, FAILURE_INTERACTION_REQUIRED,
-                                  "%s%s%s needs somebody to authenticate (%s); allow interactive authorization and have a "
-                                  "polkit agent running, or ask the administrator for a rule",
-                                  call_method(call), *call->object ? " " : "", call->object,
-                                  a->action);
+                                  "%s%s%s needs somebody to authenticate (%s)", call_method(call),
+                                  *call->object ? " " : "", call->object, a->action);
                 break;
         case AUTHORIZATION_FAILED:
                 (void)failure_set(&f, FAILURE_ACCESS_DENIED,

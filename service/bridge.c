@@ -264,8 +264,7 @@ int bridge_remove(Netlink *nl, const Config *c, Failure *f) {
         if (r < 0)
                 return step_failed(nl, c, r, "counting its ports", f);
         if (count.ports > 0)
-                return failure_set(f, FAILURE_IN_USE,
-                                   "Bridge %s still has %u port%s; delete the taps first",
+                return failure_set(f, FAILURE_IN_USE, "Bridge %s still has %u port%s",
                                    c->bridge_name, count.ports, count.ports == 1 ? "" : "s");
         r = netlink_delete_link(nl, link.ifindex);
         if (r < 0 && r != -ENODEV)

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What went wrong, in terms a caller can act upon, without a word about any bus.
+/* What went wrong, in terms a caller can act upon, without a word about any bus. What a caller does
+ * about it by calling something is not said here, for nobody here knows who they are: the kind tells
+ * a program (its next step is in the interface's XML), and fcprocctl names a verb of its own. What an
+ * administrator can do is.
  *
  * Domain code (bridge, tap, sockets, process, vmm) takes a Failure, fills it, and returns what
  * failure_set() returned. errors.c alone knows which D-Bus error name belongs to which kind. */
@@ -35,7 +38,7 @@ typedef enum FailureKind {
 
 typedef struct Failure {
         FailureKind kind;
-        char text[640]; /* names the object and the next step; valid UTF-8 */
+        char text[640]; /* what is wrong and with what; valid UTF-8 */
 } Failure;
 
 /* Returns -kind, so that a function can end with "return failure_set(…)"; text that does not fit

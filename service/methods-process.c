@@ -397,7 +397,7 @@ static int check_subscriptions(Call *call, Failure *f) {
         if (n >= SUBSCRIPTIONS_MAX || queued > QUEUED_MAX)
                 return failure_set(f, FAILURE_LIMITS_EXCEEDED,
                                    "uid %u has %u subscribed connections of %u, or the bus is behind; "
-                                   "end one with Unsubscribe, or try later",
+                                   "end one, or try later",
                                    call->user->uid, n, SUBSCRIPTIONS_MAX);
         return 0;
 }

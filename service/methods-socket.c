@@ -180,8 +180,7 @@ int method_send_ctrl_alt_del(sd_bus_message *m, void *userdata, sd_bus_error *er
                 return call_fail(call, error, &t.socket.refusal);
         if (t.socket.state == SOCKET_BACKLOG_FULL)
                 return failure_set(&f, FAILURE_VMM_UNREACHABLE,
-                                   "The VMM behind %s accepts no connection (its backlog is full); try again, or end it "
-                                   "with Kill",
+                                   "The VMM behind %s accepts no connection (its backlog is full); try again",
                                    path),
                        call_fail(call, error, &f);
         if (t.socket.state != SOCKET_LISTENING)

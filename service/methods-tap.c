@@ -55,8 +55,7 @@ static int check_namesake(Service *s, const char *tap, const User *user, bool *r
 
         bridge = link_table_by_name(s->links, s->config->bridge_name);
         if (!bridge || bridge->link.kind != LINK_BRIDGE)
-                return failure_set(f, FAILURE_NO_SUCH_BRIDGE,
-                                   "There is no bridge %s for tap %s; call EnsureBridge first",
+                return failure_set(f, FAILURE_NO_SUCH_BRIDGE, "There is no bridge %s for tap %s",
                                    s->config->bridge_name, tap);
         *ret_replaces = e != NULL || tap_is_being_made(s, tap, user->uid);
         if (!e)
@@ -69,8 +68,7 @@ static int check_namesake(Service *s, const char *tap, const User *user, bool *r
                                    tap);
         if (e->link.alias.uid != user->uid)
                 return failure_set(f, FAILURE_ACCESS_DENIED,
-                                   "Tap %s belongs to uid %u and is not replaced; choose another name, or "
-                                   "delete it with DeleteTap first",
+                                   "Tap %s belongs to uid %u and is not replaced; choose another name, or have it deleted",
                                    tap, e->link.alias.uid);
         return 0;
 }
@@ -90,12 +88,11 @@ static int check_tap_quota(Call *call, const char *tap, bool replaces, bool *ret
         }
         if (u->uid != 0 && tap_count(s, u->uid).taps >= c->max_taps_per_user)
                 return failure_set(f, FAILURE_LIMITS_EXCEEDED,
-                                   "Tap %s: uid %u has %u taps, which is the limit (max_taps_per_user); delete one first",
+                                   "Tap %s: uid %u has %u taps, which is the limit (max_taps_per_user)",
                                    tap, u->uid, c->max_taps_per_user);
         if (tap_count(s, UID_NONE).taps >= c->max_taps)
                 return failure_set(f, FAILURE_LIMITS_EXCEEDED,
-                                   "Tap %s: all users together have %u taps, which is the limit (max_taps); delete some "
-                                   "first",
+                                   "Tap %s: all users together have %u taps, which is the limit (max_taps)",
                                    tap, c->max_taps);
         return 0;
 }

@@ -240,8 +240,7 @@ int user_begin_wait(Service *s, User *u, Failure *f) {
                                    s->n_waits);
         if (u->uid != 0 && u->waits >= s->config->max_waits_per_user)
                 return failure_set(f, FAILURE_LIMITS_EXCEEDED,
-                                   "uid %u has %u waits, which is the limit (max_waits_per_user); "
-                                   "end some with CancelWait",
+                                   "uid %u has %u waits, which is the limit (max_waits_per_user)",
                                    u->uid, u->waits);
         u->waits++;
         s->n_waits++;

@@ -257,8 +257,7 @@ void process_remove_watch(Watch *watch) {
 }
 
 static int gone(Failure *f, pid_t pid) {
-        return failure_set(f, FAILURE_NO_SUCH_PROCESS,
-                           "There is no process %d (any more); look the VMM up with FindPID", pid);
+        return failure_set(f, FAILURE_NO_SUCH_PROCESS, "There is no process %d (any more)", pid);
 }
 
 int process_pin(ProcessTable *table, pid_t pid, int pidfd, Process **ret, Failure *f) {

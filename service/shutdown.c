@@ -168,8 +168,8 @@ static void on_described(const VmmAnswer *answer, void *userdata) {
         d->request = NULL;
         if (answer->kind == VMM_DONE && answer->state == VMM_PAUSED && !d->force) {
                 (void)failure_set(&f, FAILURE_VMM_REFUSED,
-                                  "The VMM behind %s is paused and would not see Ctrl-Alt-Del; resume it (PATCH /vm "
-                                  "{\"state\":\"Resumed\"}), or shut down with the option force",
+                                  "The VMM behind %s is paused and would not see Ctrl-Alt-Del; resume it "
+                                  "(PATCH /vm {\"state\":\"Resumed\"})",
                                   d->path);
                 fail(d, &f);
                 return;

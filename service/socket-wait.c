@@ -89,8 +89,7 @@ int call_wait_for_socket(Call *call, const char *path, const char *label, const 
                                                                           : USEC_FOREVER;
         if (now >= call->socket_deadline) {
                 call_stop_waiting_for_socket(call);
-                (void)failure_set(&f, FAILURE_SOCKET_NOT_READY,
-                                  "%s: the socket %s %s; is the VMM running?", label, path,
+                (void)failure_set(&f, FAILURE_SOCKET_NOT_READY, "%s: the socket %s %s", label, path,
                                   t->socket.state == SOCKET_ABSENT
                                           ? "did not appear in time"
                                           : "is there, but nothing listens on it");

@@ -49,7 +49,7 @@ static int displace_link(Netlink *nl, const Features *features, const Link *link
 
 static int another_owner(const Link *link, Failure *f) {
         return failure_set(f, FAILURE_ACCESS_DENIED,
-                           "Tap %s belongs to uid %u and is not replaced; choose another name, or delete it with DeleteTap first",
+                           "Tap %s belongs to uid %u and is not replaced; choose another name, or have it deleted",
                            link->name, link->alias.uid);
 }
 
@@ -85,8 +85,7 @@ static int find_bridge(Netlink *nl, const TapSpec *spec, Link *ret, Failure *f) 
         int r = netlink_get_link(nl, 0, spec->bridge, ret);
 
         if (r == -ENODEV)
-                return failure_set(f, FAILURE_NO_SUCH_BRIDGE,
-                                   "There is no bridge %s for tap %s; call EnsureBridge first",
+                return failure_set(f, FAILURE_NO_SUCH_BRIDGE, "There is no bridge %s for tap %s",
                                    spec->bridge, spec->name);
         if (r < 0)
                 return step_failed(nl, spec->name, r, "looking up its bridge", f);

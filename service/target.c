@@ -138,8 +138,8 @@ int target_no_listener(Failure *f, const char *path, const Target *t) {
                 return failure_set(f, FAILURE_VMM_UNREACHABLE,
                                    "%s: its backlog is full, so who listens cannot be told; try again, or name the pid",
                                    path);
-        return failure_set(f, FAILURE_NO_SUCH_PROCESS, "Nobody listens on %s%s; is the VMM running?",
-                           path, t->socket.state == SOCKET_ABSENT ? ", which does not exist" : "");
+        return failure_set(f, FAILURE_NO_SUCH_PROCESS, "Nobody listens on %s%s", path,
+                           t->socket.state == SOCKET_ABSENT ? ", which does not exist" : "");
 }
 
 int target_check(Service *s, const char *path, pid_t pid, const Target *t, Failure *f) {
@@ -154,8 +154,7 @@ int target_check(Service *s, const char *path, pid_t pid, const Target *t, Failu
                 return target_no_listener(f, path, t);
         if (!process_runs(t->process, s->config->firecracker_bin))
                 return failure_set(f, FAILURE_NOT_A_VMM,
-                                   "Process %d is no VMM (it does not run %s, and no API socket proves it); look it up "
-                                   "with FindPID",
+                                   "Process %d is no VMM (it does not run %s, and no API socket proves it)",
                                    pid, s->config->firecracker_bin);
         return 0;
 }

@@ -173,6 +173,5 @@ int vmm_failure(const VmmAnswer *answer, const char *path, Failure *f) {
                 return failure_set(f, FAILURE_VMM_REFUSED, "The VMM behind %.200s refused: %s",
                                    path, answer->text);
         return failure_set(f, FAILURE_VMM_UNREACHABLE,
-                           "The VMM behind %.200s gave no answer: %s; try again, or end it with Kill",
-                           path, answer->text);
+                           "The VMM behind %.200s gave no answer: %s; try again", path, answer->text);
 }

@@ -39,8 +39,8 @@ static void reply_failure(WaitWatch *w, const Failure *f) {
 
 int wait_timed_out_failure(Failure *f, pid_t pid, const char *api_sock) {
         return failure_set(f, FAILURE_WAIT_FOR_EXIT_TIMEOUT,
-                           "Process %d%s%s is still running at the deadline; wait again, or end it with Shutdown",
-                           pid, *api_sock ? " behind " : "", api_sock);
+                           "Process %d%s%s is still running at the deadline", pid,
+                           *api_sock ? " behind " : "", api_sock);
 }
 
 static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
@@ -113,8 +113,7 @@ unsigned wait_cancel(Peer *peer, pid_t pid, const char *api_sock) {
                 if ((pid != 0 && w->watch.process->pid != pid) ||
                     (*api_sock && strcmp(w->api_sock, api_sock) != 0))
                         continue;
-                (void)failure_set(&f, FAILURE_CANCELLED,
-                                  "The wait for process %d was ended by CancelWait",
+                (void)failure_set(&f, FAILURE_CANCELLED, "The wait for process %d was cancelled",
                                   w->watch.process->pid);
                 reply_failure(w, &f);
                 wait_free(w);

@@ -23,8 +23,8 @@ def strict(schema):
     if not isinstance(schema, dict):
         return schema
     made = {key: strict(value) for key, value in schema.items()}
-    if schema.get("type") == "object":
-        made["additionalProperties"] = False
+    if schema.get("type") == "object":  # what an object refers to is a part of it, and has no type for itself
+        made["unevaluatedProperties"] = False
     if isinstance(schema.get("examples"), list):
         made["enum"] = schema["examples"]
     return made
@@ -102,7 +102,22 @@ def shape_read(text):
 
 
 def resolve(schema):
-    return PUBLISHED["$defs"][schema["$ref"].rsplit("/", 1)[1]] if "$ref" in schema else schema
+    """The schema with all that it refers to in it; what it says itself stays."""
+    parts = [schema, *schema.get("allOf", [])]
+    if not any("$ref" in part for part in parts):
+        return schema
+    made = {key: value for key, value in schema.items() if key not in ("$ref", "allOf")}
+    for part in parts:
+        referred = resolve(PUBLISHED["$defs"][part["$ref"].rsplit("/", 1)[1]]) if "$ref" in part else {}
+        for key, value in referred.items():
+            if key == "properties":
+                assert not set(made.get(key, {})) & set(value), "a member is there twice"
+                made[key] = {**made.get(key, {}), **value}
+            elif key == "required":
+                made[key] = made.get(key, []) + value
+            else:
+                made.setdefault(key, value)
+    return made
 
 
 def schema_form(schema):

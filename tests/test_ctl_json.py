@@ -49,6 +49,14 @@ def test_the_schema_is_one():
     for bad in ([{**good[0], "pid": "4711"}], [{"pid": 4711, "uid": 1000}], {}, [{**good[0], "colour": "red"}]):
         with pytest.raises(jsonschema.ValidationError):
             schema.validate(bad, "list")
+    line = {"event": "process-exited", **good[0], "cause": "exited", "status": 0, "exited_usec": 1}
+    schema.validate(line, "monitor")
+    strays = [("monitor", {**line, "colour": "red"}), ("monitor", {"event": "process", **good[0], "cause": "exited"}),
+              ("taps", [{"tap": "tap0", "ifindex": 3, "uid": 1000, "colour": "red"}]), ("kill", [{"sent": True}]),
+              ("kill", [{"sent": True, "pid": 1, "api_sock": "/x"}])]  # fmt: skip
+    for verb, bad in strays:
+        with pytest.raises(jsonschema.ValidationError):
+            schema.validate(bad, verb)
     grown = {**schema.PUBLISHED, "$ref": "#/$defs/list"}
     jsonschema.Draft202012Validator(grown).validate([{**good[0], "colour": "red"}])
 

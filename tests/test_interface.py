@@ -115,6 +115,19 @@ def test_version_is_the_daemons(service, root):
     assert root.get("Version") in text
 
 
+def test_no_text_names_a_method():
+    """Who reads a text of the service may have called by another name: fcprocctl's verb, a library's function."""
+    methods = [name for kind, name in describe(interface_of(XML.read_text())) if kind == "method"]
+    word = re.compile(rf"\b(?:{'|'.join(methods)}|fcprocctl|busctl)\b")
+    seen = 0
+    for path in sorted((CHECKOUT / "service").glob("*.c")):
+        for call in re.findall(r'\bfailure_\w+\(\s*&?[^;"]*?((?:"(?:[^"\\]|\\.)*"\s*)+)', path.read_text()):
+            text = "".join(re.findall(r'"((?:[^"\\]|\\.)*)"', call))
+            seen += 1
+            assert not word.search(text), f"{path.name}: {text}"
+    assert seen > 60
+
+
 # --- the actions are the policy ---
 
 

@@ -399,7 +399,7 @@ def test_deleted_when_the_reply_is_sent(bridge, alice):
 def test_no_bridge(alice):
     """Hostile case 4: no orphan is left."""
     before = snapshot()
-    with refused("NoSuchBridge", says=["br-fc", "EnsureBridge"]):
+    with refused("NoSuchBridge", says=["br-fc", "tap0"]):
         alice.do("CreateTap", "tap0")
     assert_unchanged(before)
 

@@ -332,10 +332,13 @@ def test_results(bridge, ctl, vmm, alice, locale, says):
     assert absent == says["%s: there is no such tap, nothing to do"].replace("%s", "tap7") + "\n"
 
 
-def test_the_services_own_words(service, ctl, alice, locale):
-    """They come in one language, over the bus, and are passed on as they are."""
+def test_the_services_own_words(service, ctl, alice, locale, says):
+    """They come in one language, over the bus, and are passed on as they are; what to do is the client's to say."""
     arguments = ("alice", "find-pid", alice.sock("web"))
-    assert ctl(*arguments, code=NO_OBJECT, env=locale).err == ctl(*arguments, code=NO_OBJECT).err
+    hint = "'fcprocctl list' shows your VMs"
+    words = ctl(*arguments, code=NO_OBJECT).err.removesuffix(f"; {hint}\n")
+    assert words.startswith("fcprocctl: Nobody listens on ") and ";" not in words
+    assert ctl(*arguments, code=NO_OBJECT, env=locale).err == f"{words}; {says[hint]}\n" and says[hint] != hint
 
 
 def test_json_is_the_same_in_every_language(bridge, ctl, vmm, alice, locale, says):

@@ -3,7 +3,7 @@
 #
 # Verbs and options are read, once a shell, from "fcprocctl --help" and "fcprocctl VERB --help", and what
 # a verb takes when it is asked for, so that there is no second list of them; here is only what can stand
-# as an option's value.
+# for a value, by its name there: an option with a FILE has files.
 #
 # The names of sockets can be other users' choice: $(…), quotes, blanks. They are only ever printed, one
 # a line; fish quotes what it inserts.
@@ -164,19 +164,19 @@ function __fcprocctl_load
         test -z "$parts[3]"; or set -a how -l (string sub -s 3 -- $parts[3])
         if test -n "$parts[4]"
             set -ga __fcprocctl_valued $parts[2] $parts[3]
-            switch $parts[3]
-                case --host
+            switch $parts[4]
+                case '=*HOST'
                     set -a how -x -a '(__fish_complete_user_at_hosts)'
-                case --machine
+                case =NAME
                     set -a how -x -a '(__fcprocctl_machines)'
-                case --json
+                case =MODE
                     set -a how -x -a 'short pretty off'
-                case --isolated
+                case =BOOL
                     set -a how -x -a 'yes no'
-                case --tun-uid
+                case =USER
                     # on another host a name would be another user's
                     set -a how -x -a '(__fcprocctl_is_remote; or __fish_complete_users)'
-                case --config-file
+                case =FILE
                     set -a how -r -F
                 case '*'
                     set -a how -x
