@@ -26,11 +26,12 @@ FLAT = {"memory": 32 << 20, "descriptors": 64}
 
 LISTENER = """
 import socket, sys, time
-for line in sys.stdin:
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(line.strip())
-    listener.listen()
-    print(time.monotonic(), flush=True)
+listener = socket.socket(socket.AF_UNIX)
+path = sys.stdin.readline().strip()
+listener.bind(path)
+listener.listen()
+print(time.monotonic(), flush=True)
+sys.stdin.read()
 """
 
 
@@ -45,7 +46,6 @@ class Probes:
         shutil.copy("/bin/sleep", self.program)
         self.program.chmod(0o755)
         self.sleeper = self.spawn()
-        self.listener = self.spawn(sys.executable, "-c", LISTENER, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.number = 0
 
     def spawn(self, *command, **options):
@@ -88,12 +88,16 @@ class Probes:
     def a_socket(self):
         self.number += 1
         path = f"{self.directory}/probe{self.number}.sock"
+        # One process for each: the service holds what a living process listens on.
+        listener = self.spawn(sys.executable, "-SEc", LISTENER, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         call = self.bob.begin("EnsureSocketAccess", path, "probe", timeout_usec=10 * SECOND)
         pause(0.02)
-        self.listener.stdin.write(path.encode() + b"\n")
-        self.listener.stdin.flush()
-        begun = float(self.listener.stdout.readline())
+        listener.stdin.write(path.encode() + b"\n")
+        listener.stdin.flush()
+        begun = float(listener.stdout.readline())
         call.result()
+        listener.kill()
+        listener.communicate()
         return max(0.0, call.at - begun)
 
     def a_tap(self):
@@ -180,7 +184,6 @@ def test_a_flood(service, bridge, polkit, root, alice, bob, bus, start, capsys, 
             break
     else:
         pytest.fail(f"others waited longer than {bound:.2f} s in each of {rounds} rounds")
-    probes.listener.kill()  # the service holds what its living process listens on
     eventually(lambda: service.descriptors() <= before[1] + FLAT["descriptors"], 15, "the descriptors' going down")
     assert threads(service.pid) <= before[2] + 1
     assert sanitized() or service.private_memory() <= before[0] + FLAT["memory"]
