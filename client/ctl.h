@@ -12,7 +12,7 @@
 #include <sys/types.h>
 #include <systemd/sd-bus.h>
 
-#include "cleanup.h"
+#include "common/cleanup.h"
 
 #define FCPROC_NAME "org.banger.FcProc"
 #define FCPROC_PATH "/org/banger/FcProc"

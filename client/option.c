@@ -10,11 +10,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/validate.h"
 #include "i18n.h"
 #include "option.h"
 #include "report.h"
 #include "text.h"
-#include "validate.h"
 
 #define HELP_COLUMN 25 /* where the texts begin: completions and tests read the lines */
 

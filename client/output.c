@@ -12,10 +12,11 @@
 #include <sys/wait.h>
 #include <wchar.h>
 
+#include "common/text.h"
+#include "common/validate.h"
 #include "i18n.h"
 #include "output.h"
 #include "report.h"
-#include "validate.h"
 
 static bool status_shown;
 static pid_t pager;

@@ -14,12 +14,13 @@
 #include <string.h>
 
 #include "batch.h"
+#include "common/text.h"
+#include "common/validate.h"
 #include "i18n.h"
 #include "lists.h"
 #include "output.h"
 #include "report.h"
 #include "socket-state.h"
-#include "validate.h"
 
 #define YOUNG_SEC 5
 

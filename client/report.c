@@ -12,10 +12,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/text.h"
+#include "common/validate.h"
 #include "i18n.h"
 #include "output.h"
 #include "report.h"
-#include "validate.h"
 
 #define STANDARD "org.freedesktop.DBus.Error."
 

@@ -18,6 +18,7 @@
 #include <time.h>
 
 #include "agent.h"
+#include "common/validate.h"
 #include "i18n.h"
 #include "lists.h"
 #include "output.h"
@@ -25,7 +26,6 @@
 #include "run.h"
 #include "socket-state.h"
 #include "text.h"
-#include "validate.h"
 
 #define LOCK_PATIENCE (10 * USEC_PER_SEC)
 

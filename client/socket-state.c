@@ -8,7 +8,7 @@
 #include <sys/un.h>
 #include <time.h>
 
-#include "cleanup.h"
+#include "common/cleanup.h"
 #include "socket-state.h"
 
 SocketState socket_state(int directory, const char *name, uid_t uid, time_t *ret_age) {

@@ -6,12 +6,13 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/text.h"
+#include "common/validate.h"
 #include "connection.h"
 #include "i18n.h"
 #include "report.h"
 #include "target.h"
 #include "text.h"
-#include "validate.h"
 
 int target_parse(const Ctl *ctl, const char *typed, bool pid_allowed, Target *ret) {
         uint64_t pid = 0;

@@ -8,10 +8,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cleanup.h"
+#include "common/cleanup.h"
+#include "common/text.h"
+#include "common/validate.h"
 #include "i18n.h"
 #include "text.h"
-#include "validate.h"
 
 static const struct {
         const char *names[5];

@@ -6,12 +6,12 @@
 #include <string.h>
 
 #include "batch.h"
+#include "common/validate.h"
 #include "follow.h"
 #include "i18n.h"
 #include "option.h"
 #include "output.h"
 #include "report.h"
-#include "validate.h"
 
 static int build_options_only(Ctl *ctl, sd_bus_message *m, Task *task) {
         return sd_bus_message_append(m, "a{sv}", 0);

@@ -8,11 +8,12 @@
 #include <string.h>
 
 #include "batch.h"
+#include "common/text.h"
+#include "common/validate.h"
 #include "i18n.h"
 #include "output.h"
 #include "report.h"
 #include "text.h"
-#include "validate.h"
 
 /* The call itself has to last longer than what the service may wait. */
 static uint64_t patience(const Ctl *ctl) {

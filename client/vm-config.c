@@ -11,9 +11,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "common/validate.h"
 #include "i18n.h"
 #include "report.h"
-#include "validate.h"
 #include "vm-config.h"
 
 #define FILE_MAX (1024 * 1024)

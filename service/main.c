@@ -8,8 +8,8 @@
 #include <string.h>
 #include <systemd/sd-daemon.h>
 
-#include "log.h"
-#include "loop.h"
+#include "base/log.h"
+#include "base/loop.h"
 #include "service.h"
 
 #define EXIT_USAGE 2

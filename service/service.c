@@ -9,18 +9,27 @@
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 
-#include "bus-pump.h"
-#include "call.h"
-#include "discovery.h"
-#include "intake.h"
-#include "interface.h"
-#include "log.h"
-#include "loop.h"
-#include "polkit.h"
+#include "base/config.h"
+#include "base/dir-watch.h"
+#include "base/log.h"
+#include "base/loop.h"
+#include "base/worker.h"
+#include "bus/bus-pump.h"
+#include "bus/call.h"
+#include "bus/intake.h"
+#include "bus/polkit.h"
+#include "common/cleanup.h"
+#include "link/fdb-watch.h"
+#include "link/link-table.h"
+#include "link/tap-reaper.h"
+#include "methods/interface.h"
 #include "service.h"
-#include "shutdown.h"
-#include "tap-watch.h"
-#include "wait.h"
+#include "vm/http.h"
+#include "vm/process.h"
+#include "watch/discovery.h"
+#include "watch/shutdown.h"
+#include "watch/tap-watch.h"
+#include "watch/wait.h"
 
 #define SUBUID_FILE "/etc/subuid"
 
@@ -31,7 +40,7 @@ typedef struct SubuidJob {
         int result;
 } SubuidJob;
 
-static void subuid_run(Job *job, Netlink *nl) {
+static void subuid_run(Job *job, void *context) {
         SubuidJob *j = (SubuidJob *)job;
 
         j->result = subuid_read(SUBUID_FILE, &j->map);
@@ -176,9 +185,9 @@ int service_new(sd_event *event, const char *config_file, Service **ret, char **
         if (r >= 0)
                 r = discovery_new(s);
         if (r >= 0)
-                r = worker_new(event, "link-writer", &s->link_worker);
+                r = worker_new(event, "link-writer", &netlink_context, &s->link_worker);
         if (r >= 0)
-                r = worker_new(event, "file-reader", &s->file_worker);
+                r = worker_new(event, "file-reader", NULL, &s->file_worker);
         if (r >= 0)
                 r = http_new(event, s->file_worker, &s->http);
         if (r >= 0)

@@ -1,32 +1,34 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* The service: what main() makes and every method handler is given. */
+/* The service: what main() makes and every method handler is given. Its parts are declared where they
+ * are; who uses one includes that. */
 
+#include <sys/queue.h>
 #include <systemd/sd-bus.h>
 #include <systemd/sd-event.h>
 
-#include "bus-pump.h"
-#include "config.h"
-#include "dir-watch.h"
-#include "fdb-watch.h"
-#include "http.h"
-#include "kernel.h"
-#include "link-table.h"
-#include "process.h"
-#include "subuid.h"
-#include "tap-reaper.h"
-#include "worker.h"
+#include "base/kernel.h"
+#include "base/subuid.h"
 
 #define FCPROC_NAME "org.banger.FcProc"
 #define FCPROC_PATH "/org/banger/FcProc"
 #define FCPROC_INTERFACE "org.banger.FcProc"
 
-typedef struct PeerTable PeerTable;
+typedef struct BusPump BusPump;
 typedef struct CallTable CallTable;
-typedef struct KnownSockets KnownSockets;
+typedef struct Config Config;
+typedef struct DirWatcher DirWatcher;
 typedef struct Discovery Discovery;
+typedef struct FdbWatch FdbWatch;
+typedef struct Http Http;
+typedef struct KnownSockets KnownSockets;
+typedef struct LinkTable LinkTable;
+typedef struct PeerTable PeerTable;
 typedef struct Polkit Polkit;
+typedef struct ProcessTable ProcessTable;
+typedef struct TapReaper TapReaper;
+typedef struct Worker Worker;
 
 typedef struct Service {
         sd_event *event;

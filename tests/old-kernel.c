@@ -5,9 +5,9 @@
 
 #include <errno.h>
 
-#include "kernel.h"
+#include "base/kernel.h"
 
-extern const Kernel real_kernel; /* service/kernel.c, compiled with another name */
+extern const Kernel real_kernel; /* service/base/kernel.c, compiled with another name */
 
 static unsigned old_release(void) {
         return 5010;

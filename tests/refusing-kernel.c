@@ -7,9 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "kernel.h"
+#include "base/kernel.h"
 
-extern const Kernel real_kernel; /* service/kernel.c, compiled with another name */
+extern const Kernel real_kernel; /* service/base/kernel.c, compiled with another name */
 
 static unsigned refusing_release(void) {
         return real_kernel.release();

@@ -10,7 +10,7 @@
 #include <sys/types.h>
 #include <systemd/sd-bus.h>
 
-#include "netlink.h"
+#include "link/netlink.h"
 
 #define FCPROC "org.banger.FcProc", "/org/banger/FcProc"
 

@@ -8,9 +8,9 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "base/kernel.h"
 #include "bench.h"
-#include "kernel.h"
-#include "tap.h"
+#include "link/tap.h"
 
 #define DELETES 60
 #define POLKIT                                                           \

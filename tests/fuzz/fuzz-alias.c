@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Guards service/alias.c: what parsing accepts, formatting gives back to the byte. The kernel passes
+/* Guards service/link/alias.c: what parsing accepts, formatting gives back to the byte. The kernel passes
  * on whatever a privileged program wrote there. */
 
-#include "alias.h"
 #include "fuzz.h"
+#include "link/alias.h"
 
 static void check(const char *text) {
         char again[ALIAS_MAX];

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* Guards service/config.c and service/subuid.c: whatever the files hold, they are read whole and
+/* Guards service/base/config.c and service/base/subuid.c: whatever the files hold, they are read whole and
  * sane, or refused with a reason. As root, since a configuration must be root's. */
 
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#include "config.h"
+#include "base/config.h"
+#include "base/subuid.h"
+#include "common/validate.h"
 #include "fuzz.h"
-#include "subuid.h"
-#include "validate.h"
 
 static void check_config(const char *path) {
         char *reason = NULL;

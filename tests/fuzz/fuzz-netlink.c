@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* Guards what service/netlink.c reads out of the kernel's messages: nothing beyond a datagram's end,
+/* Guards what service/link/netlink.c reads out of the kernel's messages: nothing beyond a datagram's end,
  * and no answer keeps it for ever. The first byte says who reads. */
 
 #include <sys/socket.h>
 
 #include "../unit/fake-kernel.h"
 #include "fuzz.h"
-#include "link-reports.h"
-#include "netlink.h"
+#include "link/link-reports.h"
+#include "link/netlink.h"
 
 static void on_link(const Link *link, bool deleted, void *userdata) {
         if (strnlen(link->name, sizeof(link->name)) == sizeof(link->name))

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* Guards service/validate.c: whatever is given, no check reads beyond it, what passes is what it is
+/* Guards common/validate.c: whatever is given, no check reads beyond it, what passes is what it is
  * said to be, and text leaves as valid UTF-8 within its room. */
 
+#include "common/text.h"
+#include "common/validate.h"
 #include "fuzz.h"
-#include "validate.h"
 
 static void check_text(const char *text, size_t size, bool lines) {
         char *out = malloc(size);

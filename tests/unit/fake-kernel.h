@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* A kernel that answers from a script, for service/netlink.c and what stands on it. The descriptor
+/* A kernel that answers from a script, for service/link/netlink.c and what stands on it. The descriptor
  * below is a real AF_NETLINK socket; nothing is ever sent to it. */
 
 #include <libmnl/libmnl.h>
 
-#include "kernel.h"
+#include "base/kernel.h"
 
 /* In a message: what the request that waits for it has. */
 #define FAKE_SEQUENCE 0

@@ -4,9 +4,9 @@
 /* The real kernel, but for one call that is refused: links are really made and unmade, so use it in a
  * network namespace of its own. */
 
-#include "kernel.h"
+#include "base/kernel.h"
 
-extern const Kernel real_kernel; /* service/kernel.c, compiled with another name */
+extern const Kernel real_kernel; /* service/base/kernel.c, compiled with another name */
 
 typedef enum FaultPlace {
         FAULT_BEFORE, /* the request is not sent: the kernel did nothing */

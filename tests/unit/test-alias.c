@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Guards service/alias.c: only our own grammar, to the byte, marks a link as ours; what parsing
+/* Guards service/link/alias.c: only our own grammar, to the byte, marks a link as ours; what parsing
  * accepts, formatting gives back. */
 
 #include <stdio.h>
 #include <string.h>
 
-#include "alias.h"
+#include "link/alias.h"
 #include "unit.h"
 
 /* Parses, and where it is a tap's, formats it again. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Guards service/config.c: defaults, what each key takes, the order of drop-ins, and that one wrong
+/* Guards service/base/config.c: defaults, what each key takes, the order of drop-ins, and that one wrong
  * line, or a file that others can write, refuses the whole and says where. */
 
 #include <arpa/inet.h>
@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "config.h"
+#include "base/config.h"
 #include "unit.h"
 
 static char directory[] = "/tmp/fcproc-config-XXXXXX", file[64], dropins[64];

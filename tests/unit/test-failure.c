@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* Guards service/failure.c and service/errors.c: every kind of failure has a name of its own on the
+/* Guards common/failure.c and service/bus/errors.c: every kind of failure has a name of its own on the
  * bus, none is System.Error.*, and its text is always valid UTF-8 that fits. */
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "errors.h"
+#include "bus/errors.h"
+#include "common/text.h"
+#include "common/validate.h"
 #include "unit.h"
-#include "validate.h"
 
 static void names(void **state) {
         static const char *const expected[_FAILURE_KINDS] = {

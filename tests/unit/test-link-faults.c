@@ -10,10 +10,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "bridge.h"
 #include "faulty-kernel.h"
-#include "link-table.h"
-#include "tap.h"
+#include "link/bridge.h"
+#include "link/link-table.h"
+#include "link/tap.h"
 #include "unit.h"
 
 static const int errors[] = {-EPERM, -ENOMEM, -EOPNOTSUPP, -ENOBUFS};

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Guards service/link-reports.c: a link that was reported often is handed on once, as it was reported
+/* Guards service/link/link-reports.c: a link that was reported often is handed on once, as it was reported
  * last, and a MAC that its holder had taken for a moment is noticed all the same. Also the reports of
  * bridges' tables. */
 
@@ -10,8 +10,8 @@
 #include <string.h>
 
 #include "fake-kernel.h"
-#include "link-reports.h"
-#include "link-table.h"
+#include "link/link-reports.h"
+#include "link/link-table.h"
 #include "unit.h"
 
 static LinkReports *reports;

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* Guards which links count as ours (service/link-table.c), the MAC that marks a tap's host side, and
- * how a process' end is told (service/process.c). */
+/* Guards which links count as ours (service/link/link-table.c), the MAC that marks a tap's host side, and
+ * how a process' end is told (service/vm/process.c). */
 
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
 
 #include "fake-kernel.h"
-#include "link-table.h"
-#include "process.h"
+#include "link/link-table.h"
 #include "unit.h"
+#include "vm/process.h"
 
 static Link link_of(LinkKind kind, const char *name, const char *alias) {
         Link link = {.ifindex = 5, .kind = kind};

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Guards what service/netlink.c reads out of links, neighbours and addresses, whatever is missing or
+/* Guards what service/link/netlink.c reads out of links, neighbours and addresses, whatever is missing or
  * malformed, and what it asks the kernel for: a bit more or less there changes what is isolated. */
 
 #include <arpa/inet.h>
@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "fake-kernel.h"
-#include "netlink.h"
+#include "link/netlink.h"
 #include "unit.h"
 
 static Netlink *nl;

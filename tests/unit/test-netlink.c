@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Guards the conversation in service/netlink.c: only the answer to the request that waits is taken;
+/* Guards the conversation in service/link/netlink.c: only the answer to the request that waits is taken;
  * what is cut, lost or strange is an error or passed over, and never waited for without end. */
 
 #include <errno.h>
@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "fake-kernel.h"
-#include "netlink.h"
+#include "link/netlink.h"
 #include "unit.h"
 
 static Netlink *nl;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Guards service/options.c: an option that is unknown, of another type, or given twice is refused
+/* Guards service/bus/options.c: an option that is unknown, of another type, or given twice is refused
  * and named; nothing is passed over. */
 
 #include <stdio.h>
@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 #include <systemd/sd-bus.h>
 
-#include "options.h"
+#include "bus/options.h"
 #include "unit.h"
 
 static sd_bus *bus;

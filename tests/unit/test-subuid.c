@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Guards service/subuid.c: whose a jailed VM's uid is. Ranges of root, disputed ranges and broken
+/* Guards service/base/subuid.c: whose a jailed VM's uid is. Ranges of root, disputed ranges and broken
  * lines count for nobody, and take nothing away from others. */
 
 #include <errno.h>
@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "subuid.h"
+#include "base/subuid.h"
 #include "unit.h"
 
 /* Users by number, from a range that no account of the machine has. */

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* Guards service/validate.c: what a caller may write as a name, a path, a label, a number or an
+/* Guards common/validate.c: what a caller may write as a name, a path, a label, a number or an
  * address, and that text from elsewhere leaves as valid, printable UTF-8. */
 
 #include <linux/limits.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "common/text.h"
+#include "common/validate.h"
 #include "unit.h"
-#include "validate.h"
 
 static void link_names(void **state) {
         static const char *const good[] = {"a",  "tap0",    "br-fc",

@@ -11,4 +11,4 @@
 
 #include <cmocka.h>
 
-#include "cleanup.h"
+#include "common/cleanup.h"
