@@ -41,12 +41,15 @@ int tap_name_check(const char *name, char *const *prefixes, Failure *f) {
 
 bool path_valid(const char *path) {
         size_t length = strnlen(path, PATH_MAX);
+        unsigned depth = 0;
 
         if (length >= PATH_MAX || length < 2 || path[0] != '/')
                 return false;
         for (const char *p = path; *p;) {
                 size_t n;
 
+                if (++depth > PATH_DEPTH_MAX)
+                        return false;
                 p++; /* the slash */
                 n = strcspn(p, "/");
                 if (n == 0 || n > NAME_MAX || (n == 1 && p[0] == '.') ||
@@ -70,8 +73,9 @@ int socket_path_check(const char *path, Failure *f) {
                 return 0;
         return failure_set(f, FAILURE_INVALID_ARGS,
                            "'%.200s' is no path for a socket: give an absolute path without '.', "
-                           "'..', '//' or control characters, shorter than %d bytes",
-                           path, PATH_MAX);
+                           "'..', '//' or control characters, shorter than %d bytes and at most "
+                           "%d names long",
+                           path, PATH_MAX, PATH_DEPTH_MAX);
 }
 
 int label_check(const char *label, Failure *f) {

@@ -20,7 +20,10 @@ bool link_name_valid(const char *name);
 /* link_name_valid() and starting with one of prefixes, a NULL-terminated list. */
 int tap_name_check(const char *name, char *const *prefixes, Failure *f);
 
-/* Absolute, shorter than PATH_MAX, no empty, "." or ".." component, valid UTF-8 without control
+/* A path is walked name by name, for every look; a jail's has some eight. */
+#define PATH_DEPTH_MAX 64
+
+/* Absolute, shorter than PATH_MAX, of at most PATH_DEPTH_MAX names, no empty, "." or ".." component, valid UTF-8 without control
  * characters. */
 bool path_valid(const char *path);
 int socket_path_check(const char *path, Failure *f);

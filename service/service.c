@@ -17,6 +17,7 @@
 #include "bus/bus-pump.h"
 #include "bus/call.h"
 #include "bus/intake.h"
+#include "bus/offenders.h"
 #include "bus/polkit.h"
 #include "common/cleanup.h"
 #include "link/fdb-watch.h"
@@ -229,6 +230,7 @@ void service_free(Service *s) {
         shutdown_free_all(s);
         call_table_free(s);
         polkit_free(s);
+        offenders_free(s);
         discovery_free(s);
         dir_watcher_free(s->dirs);
         peer_table_free(s);

@@ -57,6 +57,7 @@ typedef struct Service {
         sd_event_source *subuid_watch;
         unsigned n_waits;                        /* over all users */
         LIST_HEAD(, TapInMaking) taps_in_making; /* see tap-count.h */
+        LIST_HEAD(, Offender) offenders;         /* see offenders.h */
         bool looks_again;                        /* a timer is set, see tap-watch.c */
         bool stopping;
 } Service;

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Fixtures: one bus and one polkitd for all, a fresh fcprocd, clients and a clean machine for each test."""
 
+import ctypes
 import os
 import shutil
 import signal
@@ -29,6 +30,10 @@ for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
 # What most tests take for granted: alice and bob may do what would ask for an administrator, but not touch
 # what is another's; carol has only what the actions give by themselves; dave is in the group banger.
 USUAL_RULES = [grant(user, "create-tap", "manage-bridge") for user in ("alice", "bob")]
+
+
+libc = ctypes.CDLL(None, use_errno=True)
+MNT_DETACH = 2
 
 
 def pytest_configure(config):
@@ -254,6 +259,25 @@ def hold():
     yield attach
     for holder in held:
         holder.close()
+
+
+@pytest.fixture
+def fuse():
+    """fuse(path): a file system that never answers is mounted there."""
+    mounted = []
+
+    def mount(path, mode):
+        fd = os.open("/dev/fuse", os.O_RDWR)
+        options = f"fd={fd},rootmode={mode:o},user_id=0,group_id=0,allow_other".encode()
+        if libc.mount(b"hang", str(path).encode(), b"fuse", 0, options) < 0:
+            os.close(fd)
+            pytest.skip(f"no FUSE here: {os.strerror(ctypes.get_errno())}")
+        mounted.append((path, fd))
+
+    yield mount
+    for path, fd in mounted:
+        libc.umount2(str(path).encode(), MNT_DETACH)
+        os.close(fd)
 
 
 # --- fcprocctl ---

@@ -170,3 +170,38 @@ pour([connect() for n in range(8)], lambda: message("WatchExit", GLib.Variant("(
      (os.getpid(), "", 1, {}))), rate=3000)
 """,
 }
+
+FLOODS.update(
+    {
+        "lists, with many processes": """
+import ctypes
+PR_SET_PDEATHSIG, SIGKILL = 1, 9
+for n in range(600):
+    if os.fork() == 0:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, SIGKILL)
+        s = socket.socket(socket.AF_UNIX)
+        s.bind(f"{directory}/many{n}.sock")
+        s.listen(1)
+        while True:
+            time.sleep(3600)
+pour([connect() for n in range(8)], lambda: message("ListProcesses"), rate=500)
+""",
+        "deep paths that half exist": """
+at = os.open(directory, os.O_RDONLY)
+for n in range(1000):
+    os.mkdir("a", dir_fd=at)
+    at, before = os.open("a", os.O_RDONLY, dir_fd=at), at
+    os.close(before)
+path = (directory + "/a" * 1000 + "/b" * 1100)[:4088].rstrip("/")
+shallow = (directory + "/a" * 20 + "/b" * 100)[:4088].rstrip("/")
+paths = itertools.cycle([path, shallow])
+pour([connect() for n in range(8)], lambda: message("EnsureSocketAccess", GLib.Variant("(ssa{sv})",
+     (next(paths), "x", {"timeout-usec": GLib.Variant("t", 1)}))), rate=1000)
+""",
+        "long names": """
+name = "x" * (1 << 20)
+pour([connect() for n in range(8)], lambda: message("Get", GLib.Variant("(ss)", (NAME, name)),
+     "org.freedesktop.DBus.Properties"), rate=40)
+""",
+    }
+)

@@ -2,12 +2,13 @@
 """fcproc.conf: what is read, what stops the start, what a reload does; and the binary that is configured."""
 
 import os
+import signal
 import subprocess
 
 import pytest
 
 import fcproc
-from fcproc import WORK, eventually, refused
+from fcproc import WORK, eventually, pause, refused
 from machines import links
 
 
@@ -163,3 +164,19 @@ def test_options(option, words):
 def test_wrong_options(arguments):
     done = subprocess.run([fcproc.FCPROCD, *arguments], capture_output=True, text=True, timeout=20)
     assert done.returncode != 0 and done.stderr
+
+
+def test_what_a_reload_forbids_while_it_is_asked_about(service, bridge, polkit, alice):
+    """A call that is run again and is refused before it begins is over: it counts no more (found by trying)."""
+    polkit.process.send_signal(signal.SIGSTOP)
+    calls = [alice.begin("CreateTap", f"fcx{n}") for n in range(60)]
+    pause(0.2)
+    service.write_config(tap_prefixes="tap")
+    service.reload()
+    eventually(lambda: "was reloaded" in service.log(), 5, "the reload")
+    polkit.process.send_signal(signal.SIGCONT)
+    for call in calls:
+        with refused("InvalidArgs"):
+            call.result()
+    for call in [alice.begin("GetUsage") for _ in range(40)]:
+        call.result()

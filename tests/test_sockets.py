@@ -5,11 +5,12 @@ import os
 import stat
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
 from conftest import ensure_directory
-from fcproc import RUNTIME, SECOND, WORK, Account, eventually, pause, refused
+from fcproc import RUNTIME, SECOND, WORK, Account, acting_as, eventually, pause, refused
 from machines import assert_unchanged, snapshot
 
 # The methods that take a path, and the arguments that follow it.
@@ -423,3 +424,19 @@ def test_a_hundred_waits(service, alice, bob, vmm):
         with refused("LimitsExceeded", "SocketNotReady"):
             call.result()
     alice.do("EnsureSocketDir")
+
+
+def test_a_directory_that_is_made_anew(service, bob, vmm):
+    """Who waits for a socket in a directory that is removed and made again is told of it as of any other (found by trying:
+    with a descriptor of the directory held, the kernel does not tell that it was removed)."""
+    directory = Path(ensure_directory(bob.account)) / "vms"
+    with acting_as("bob"):
+        directory.mkdir()
+    call = bob.begin("EnsureSocketAccess", f"{directory}/web.sock", "web", timeout_usec=60 * SECOND)
+    pause(0.1)
+    directory.rmdir()
+    with acting_as("bob"):
+        directory.mkdir()
+    vm = vmm(bob, f"{directory}/web.sock")
+    call.result(10)
+    vm.end()

@@ -3,7 +3,6 @@
  * descriptor for an inode, too. */
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -26,10 +25,9 @@
 
 typedef struct Directory {
         DirWatcher *watcher;
-        int fd; /* to watch it again; while it is held the inode number means this directory */
         dev_t device;
-        ino_t inode;
-        int wd; /* -1: not watched at present */
+        ino_t inode; /* while wd is not -1 this directory's, else it may be a later one's by now */
+        int wd;      /* -1: not watched (any more) */
         uint64_t window;
         unsigned n_events; /* in the window that began then */
         char *names[NAMES_MAX];
@@ -94,7 +92,6 @@ static void directory_free(Directory *d) {
                 (void)inotify_rm_watch(w->fd, d->wd);
         forget_names(d);
         sd_event_source_disable_unref(d->back);
-        (void)close_fd(d->fd);
         LIST_REMOVE(d, in_list);
         free(d);
 }
@@ -144,13 +141,12 @@ static void deliver(DirWatcher *w) {
         w->delivering = NULL;
 }
 
-/* Watched again; what happened meanwhile nobody knows. */
+/* What happened meanwhile nobody knows. */
 static int on_back(sd_event_source *source, uint64_t usec, void *userdata) {
         Directory *d = userdata;
         DirWatcher *w = d->watcher;
 
         d->back = sd_event_source_disable_unref(d->back);
-        d->wd = kernel_watch(w, d->fd);
         d->whole = true;
         touch(d);
         deliver(w);
@@ -270,14 +266,7 @@ static int directory_get(DirWatcher *w, int fd, Directory **ret) {
         if (!d)
                 return -ENOMEM;
         *d = (Directory){.watcher = w, .device = st.st_dev, .inode = st.st_ino, .wd = -1};
-        d->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
         LIST_INSERT_HEAD(&w->directories, d, in_list);
-        if (d->fd < 0) {
-                int r = -errno;
-
-                directory_free(d);
-                return r;
-        }
         *ret = d;
         return 0;
 }
@@ -285,7 +274,7 @@ static int directory_get(DirWatcher *w, int fd, Directory **ret) {
 int dir_watch_new(DirWatcher *w, int directory, DirWatchFunction function, void *userdata,
                   DirWatch **ret) {
         DirWatch *watch = calloc(1, sizeof(*watch));
-        Directory *d;
+        Directory *d = NULL;
         int r = watch ? directory_get(w, directory, &d) : -ENOMEM;
 
         if (r < 0) {
@@ -293,7 +282,7 @@ int dir_watch_new(DirWatcher *w, int directory, DirWatchFunction function, void 
                 return r;
         }
         if (d->wd < 0 && !d->back)
-                d->wd = r = kernel_watch(w, d->fd);
+                d->wd = r = kernel_watch(w, directory);
         if (r < 0) {
                 if (LIST_EMPTY(&d->watches))
                         directory_free(d);

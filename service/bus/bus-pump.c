@@ -3,8 +3,10 @@
  * wait they are told what the connection waits for. */
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <time.h>
 
 #include "base/log.h"
@@ -13,6 +15,7 @@
 #include "common/cleanup.h"
 
 #define GULP 64U
+#define BEHIND_BYTES (128 * 1024)
 
 struct BusPump {
         sd_bus *bus;
@@ -24,11 +27,8 @@ static int process(BusPump *pump) {
         uint64_t end = loop_now() + TURN_USEC;
         int r = 1;
 
-        for (unsigned n = 1; r > 0 && n <= GULP; n++) {
+        for (unsigned n = 0; r > 0 && n < GULP && loop_now() < end; n++)
                 r = sd_bus_process(pump->bus, NULL);
-                if (n % 8 == 0 && loop_now() > end)
-                        break;
-        }
         if (r >= 0)
                 return 0;
         log_message(LOG_ERR, "The connection to the bus failed: %s; ending", strerrordesc_np(-r));
@@ -95,6 +95,15 @@ int bus_pump_new(sd_event *event, sd_bus *bus, BusPump **ret) {
         }
         *ret = pump;
         return 0;
+}
+
+bool bus_pump_is_behind(BusPump *pump) {
+        uint64_t queued = 0;
+        int bytes = 0;
+
+        (void)sd_bus_get_n_queued_write(pump->bus, &queued);
+        return queued > 0 ||
+               (ioctl(sd_bus_get_fd(pump->bus), SIOCOUTQ, &bytes) == 0 && bytes > BEHIND_BYTES);
 }
 
 void bus_pump_free(BusPump *pump) {

@@ -24,6 +24,7 @@
 
 struct CallTable {
         CallHandlerFunction find_handler;
+        Call *running_again; /* until its handler has come to call_begin() */
         sd_event_source *slices;
         TAILQ_HEAD(, Call) resumed; /* to be run again, in the order of their coming */
         LIST_HEAD(, Call) buckets[BUCKETS];
@@ -42,8 +43,12 @@ static void run_again(Call *call) {
         sd_bus_message_handler_t handler = s->calls->find_handler(call_method(call));
         int r = sd_bus_message_rewind(m, true);
 
+        call->parked = false;
+        s->calls->running_again = call;
         if (r >= 0)
                 r = handler(m, s, &error);
+        if (s->calls->running_again) /* refused before that: a reload has changed what is allowed */
+                call_end(TAKE_PTR(s->calls->running_again));
         if (r < 0)
                 (void)(sd_bus_error_is_set(&error) ? sd_bus_reply_method_error(m, &error)
                                                    : sd_bus_reply_method_errno(m, r, NULL));
@@ -164,6 +169,8 @@ int call_begin(Service *s, sd_bus_message *m, CallKind kind, Call **ret, sd_bus_
                 TAILQ_INSERT_TAIL(&peer->calls, call, in_peer);
         }
         *ret = call;
+        if (s->calls->running_again == call)
+                s->calls->running_again = NULL;
         call->parked = false;
         if (call->peer->gone)
                 return call_end(TAKE_PTR(*ret)), 1;

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/loop.h"
+#include "bus/bus-pump.h"
 #include "bus/errors.h"
 #include "bus/intake.h"
 #include "bus/peer.h"
@@ -12,6 +13,8 @@
 
 #define DRIVER "org.freedesktop.DBus"
 #define INTROSPECTABLE "org.freedesktop.DBus.Introspectable"
+#define PROPERTIES "org.freedesktop.DBus.Properties"
+#define NAME_LENGTH_MAX 255 /* D-Bus specification, "Valid Names" */
 
 /* Of one user, root excepted, in a second. A call that polkit is asked about takes 1.5 ms, so this
  * is no limit for work that gets done. */
@@ -20,7 +23,6 @@
 /* The same while answers pile up: dbus-daemon reads some 2 KiB of a connection in each turn, and we
  * are one connection beside 256 of a user's. Answers to a flood would stand in front of everybody's. */
 #define MESSAGES_MAX_BEHIND 100U
-#define BEHIND 64U /* messages that wait to be written */
 /* So many more in the same window are refused; the rest gets no answer. A call without an answer
  * takes one of its connection's 128, so that in the end the bus stops the flood by itself. */
 #define REFUSALS_MAX 64U
@@ -36,10 +38,7 @@ static bool is_the_buss(sd_bus_message *m) {
 }
 
 static unsigned messages_max(Service *s) {
-        uint64_t queued = 0;
-
-        (void)sd_bus_get_n_queued_write(s->bus, &queued);
-        return queued > BEHIND ? MESSAGES_MAX_BEHIND : MESSAGES_MAX;
+        return bus_pump_is_behind(s->pump) ? MESSAGES_MAX_BEHIND : MESSAGES_MAX;
 }
 
 /* Counts one more. By how many it is too many, 0: it is not. */
@@ -85,6 +84,22 @@ static int refuse_flood(sd_bus_message *m, Peer *peer, unsigned too_many) {
         return too_many <= REFUSALS_MAX ? refuse(m, &f) : 1;
 }
 
+/* sd-bus answers for names that it does not know, and quotes them whole. */
+static bool quotes_a_long_name(sd_bus_message *m) {
+        const char *name;
+        bool is_long = false;
+
+        if (sd_bus_message_is_method_call(m, PROPERTIES, NULL) <= 0)
+                return false;
+        for (int i = 0; i < 2 && !is_long && sd_bus_message_peek_type(m, NULL, NULL) > 0; i++) {
+                if (sd_bus_message_read(m, "s", &name) <= 0)
+                        break;
+                is_long = strlen(name) > NAME_LENGTH_MAX;
+        }
+        (void)sd_bus_message_rewind(m, true);
+        return is_long;
+}
+
 static int on_message(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         const char *sender = sd_bus_message_get_sender(m), *unique = NULL;
         Service *s = userdata;
@@ -104,6 +119,11 @@ static int on_message(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         too_many = count(peer);
         if (too_many > 0)
                 return refuse_flood(m, peer, too_many);
+        if (quotes_a_long_name(m))
+                return failure_set(&f, FAILURE_INVALID_ARGS,
+                                   "A name of an interface or a property has at most %d bytes",
+                                   NAME_LENGTH_MAX),
+                       refuse(m, &f);
         if (s->introspection && sd_bus_message_is_method_call(m, INTROSPECTABLE, "Introspect") > 0 &&
             sd_bus_message_is_empty(m) > 0 && strcmp(sd_bus_message_get_path(m), FCPROC_PATH) == 0) {
                 (void)sd_bus_reply_method_return(m, "s", s->introspection);

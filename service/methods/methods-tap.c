@@ -9,6 +9,7 @@
 #include "base/config.h"
 #include "base/worker.h"
 #include "bus/errors.h"
+#include "bus/offenders.h"
 #include "bus/options.h"
 #include "common/cleanup.h"
 #include "common/failure.h"
@@ -87,6 +88,12 @@ static int check_tap_quota(Call *call, const char *tap, bool replaces, bool *ret
         User *u = call->user;
         unsigned budget = u->uid == 0 ? c->max_taps : c->max_taps_per_user;
 
+        if (offenders_wait(s, u->uid) > 0)
+                return failure_set(f, FAILURE_ACCESS_DENIED,
+                                   "Tap %s: uid %u took a neighbour's address by one of its taps, and may make "
+                                   "taps again in %u s",
+                                   tap, u->uid,
+                                   (unsigned)(offenders_wait(s, u->uid) / USEC_PER_SEC) + 1);
         *ret_wait = false;
         if (replaces) {
                 /* those that wait for their delete have a budget of their own; over it, replacing waits */

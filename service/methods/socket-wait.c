@@ -42,7 +42,9 @@ static int look_again_after(Call *call, uint64_t usec) {
 static void on_directory(const char *name, void *userdata) {
         Call *call = userdata;
 
-        if (name && strcmp(name, call->socket_name) != 0)
+        if (!name) /* it is watched again when the handler comes to it */
+                call->socket_appears = dir_watch_free(call->socket_appears);
+        else if (strcmp(name, call->socket_name) != 0)
                 return;
         if (call->socket_looks < PROMPT_LOOKS)
                 (void)look_again_after(call, 0);

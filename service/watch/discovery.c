@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/worker.h"
+#include "bus/bus-pump.h"
 #include "bus/events.h"
 #include "common/cleanup.h"
 #include "common/failure.h"
@@ -28,6 +29,7 @@
 #define SCAN_PATIENCE_USEC USEC_PER_SEC            /* in all */
 #define LOOKS_PER_TURN 16
 #define CANDIDATES_MAX 64
+#define PAUSE_USEC (2 * USEC_PER_MSEC) /* until it is looked whether the bus has caught up */
 #define LATER_USEC (250 * USEC_PER_MSEC)
 
 typedef struct ScanWaiter {
@@ -48,6 +50,7 @@ typedef struct Scan {
         bool with_worker, looking; /* neither: the answers are waited for */
         size_t looked;
         uint64_t end;
+        bool telling; /* it is over, and its waiters are told */
         sd_event_source *slices;
         sd_event_source *deadline;
         struct ScanWaiters waiters, next_waiters;
@@ -122,45 +125,57 @@ static void scan_free(Scan *scan) {
         free(scan);
 }
 
-static void tell_waiters(struct ScanWaiters *waiters, const Scanned *scanned) {
-        ScanWaiter *w;
-
-        while ((w = STAILQ_FIRST(waiters))) {
-                STAILQ_REMOVE_HEAD(waiters, in_scan);
-                if (w->function)
-                        w->function(scanned, w->userdata);
-                free(w);
-        }
-}
-
 static int scan_start(Service *s, uid_t uid, struct ScanWaiters *waiters);
 
-static void scan_finish(Scan *scan) {
-        struct ScanWaiters waiters = STAILQ_HEAD_INITIALIZER(waiters);
-        struct ScanWaiters next = STAILQ_HEAD_INITIALIZER(next);
-        ScanResult result = scan->result;
-        Service *s = scan->service;
-        Failure failure = scan->failure;
-        uid_t uid = scan->uid;
+static void tell_next(Scan *scan) {
+        ScanWaiter *w = STAILQ_FIRST(&scan->waiters);
 
-        STAILQ_CONCAT(&waiters, &scan->waiters);
-        STAILQ_CONCAT(&next, &scan->next_waiters);
-        scan->result = (ScanResult){};
-        scan_free(scan);
-        if (!STAILQ_EMPTY(&next) && scan_start(s, uid, &next) < 0) {
-                Failure oom;
+        STAILQ_REMOVE_HEAD(&scan->waiters, in_scan);
+        if (w->function)
+                w->function(&(Scanned){.failure = scan->failure.kind ? &scan->failure : NULL,
+                                       .cuts = scan->result.cuts,
+                                       .n_cuts = scan->result.n_cuts},
+                            w->userdata);
+        free(w);
+}
 
-                (void)failure_oom(&oom);
-                tell_waiters(&next, &(Scanned){.failure = &oom});
+/* A list is a long answer: one a turn, and none while the bus is slow to take them. */
+static int tell(Scan *scan) {
+        if (!STAILQ_EMPTY(&scan->waiters) && !bus_pump_is_behind(scan->service->pump))
+                tell_next(scan);
+        if (STAILQ_EMPTY(&scan->waiters)) {
+                scan_free(scan);
+                return 0;
         }
-        tell_waiters(&waiters, &(Scanned){.failure = failure.kind ? &failure : NULL,
-                                          .cuts = result.cuts,
-                                          .n_cuts = result.n_cuts});
-        scan_result_clear(&result);
+        return loop_set_timer(scan->deadline,
+                              bus_pump_is_behind(scan->service->pump) ? PAUSE_USEC : 0);
+}
+
+/* Everything is known; those who came meanwhile get a look of their own. */
+static void scan_finish(Scan *scan) {
+        struct ScanWaiters next = STAILQ_HEAD_INITIALIZER(next);
+        Service *s = scan->service;
+
+        scan->telling = true;
+        STAILQ_CONCAT(&next, &scan->next_waiters);
+        if (!STAILQ_EMPTY(&next) && scan_start(s, scan->uid, &next) < 0) {
+                (void)failure_oom(&scan->failure); /* theirs, and nobody is told what is not true */
+                STAILQ_CONCAT(&scan->waiters, &next);
+        }
+        (void)sd_event_source_set_priority(scan->deadline, PRIORITY_TURNS);
+        if (loop_set_timer(scan->deadline, 0) < 0) {
+                while (!STAILQ_EMPTY(&scan->waiters))
+                        tell_next(scan);
+                scan_free(scan);
+        }
 }
 
 static int on_scan_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
-        scan_finish(userdata);
+        Scan *scan = userdata;
+
+        if (scan->telling)
+                return tell(scan);
+        scan_finish(scan);
         return 0;
 }
 
@@ -174,9 +189,7 @@ static void await_answers(Scan *scan) {
                 return;
         }
         patience = MIN_OF(ANSWER_PATIENCE_USEC, scan->end - now);
-        if ((scan->deadline ? loop_set_timer(scan->deadline, patience)
-                            : loop_add_timer(s->event, &scan->deadline, patience, on_scan_deadline,
-                                             scan)) < 0)
+        if (loop_set_timer(scan->deadline, patience) < 0)
                 scan_finish(scan);
 }
 
@@ -189,7 +202,7 @@ static void on_answer(Service *s, KnownSocket *vmm) {
                 events_process_appeared(s, vmm->process, vmm->owner->uid, vmm->path);
         for (scan = LIST_FIRST(&s->discovery->scans); scan; scan = next) {
                 next = LIST_NEXT(scan, in_list);
-                if (!scan->with_worker && !scan->looking)
+                if (!scan->with_worker && !scan->looking && !scan->telling)
                         await_answers(scan);
         }
 }
@@ -254,11 +267,14 @@ static int scan_start(Service *s, uid_t uid, struct ScanWaiters *waiters) {
         if (!scan)
                 return -ENOMEM;
         if (scan_plan(s->config, &s->subuids, uid, &scan->plan) < 0 ||
-            loop_add_slices(s->event, &scan->slices, on_slice, scan) < 0) {
+            loop_add_slices(s->event, &scan->slices, on_slice, scan) < 0 ||
+            loop_add_timer(s->event, &scan->deadline, USEC_PER_SEC, on_scan_deadline, scan) < 0) {
+                sd_event_source_disable_unref(scan->slices);
                 scan_plan_clear(&scan->plan);
                 free(scan);
                 return -ENOMEM;
         }
+        (void)sd_event_source_set_enabled(scan->deadline, SD_EVENT_OFF);
         scan->job = (Job){.run = scan_job_run,
                           .done = scan_job_done,
                           .user = uid == UID_NONE ? 0 : uid}; /* at the end discovery_free() frees it */
@@ -283,7 +299,7 @@ int discovery_scan(Service *s, uid_t uid, ScannedFunction function, void *userda
                 return -ENOMEM;
         *w = (ScanWaiter){.function = function, .userdata = userdata};
         LIST_FOREACH(scan, &s->discovery->scans, in_list)
-                if (scan->uid == uid)
+                if (scan->uid == uid && !scan->telling)
                         break;
         if (scan)
                 STAILQ_INSERT_TAIL(&scan->next_waiters, w, in_scan);
@@ -364,13 +380,18 @@ static void add_candidate(UidDirectory *d, const char *name) {
                 candidate_free(c);
 }
 
+static void directory_arm(UidDirectory *d);
+
 static void on_directory(const char *name, void *userdata) {
         UidDirectory *d = userdata;
 
-        if (name)
+        if (name) {
                 add_candidate(d, name);
-        else
-                look_through_later(d);
+                return;
+        }
+        d->watch = dir_watch_free(d->watch);
+        directory_arm(d); /* where it is gone on_root() sees it come back */
+        look_through_later(d);
 }
 
 static void directory_arm(UidDirectory *d) {
@@ -425,6 +446,7 @@ static void on_root(const char *name, void *userdata) {
         uint64_t uid;
 
         if (!name) {
+                s->discovery->root_watch = dir_watch_free(s->discovery->root_watch);
                 discovery_follow_subscribers(s);
                 (void)discovery_scan(s, UID_NONE, NULL, NULL);
                 return;

@@ -21,6 +21,7 @@
 #include "base/loop.h"
 #include "base/worker.h"
 #include "bus/events.h"
+#include "bus/offenders.h"
 #include "bus/peer.h"
 #include "common/cleanup.h"
 #include "common/failure.h"
@@ -46,6 +47,7 @@ typedef struct TapJob {
         int ifindex;
         uid_t uid;
         bool mac_taken;    /* seen, whatever it is now */
+        bool anothers;     /* the address is the guest-mac of another user's tap */
         int victims[4];    /* those whose guest-mac that is; 0: none more. The rest by report */
         unsigned restored; /* of them */
         int result;
@@ -143,6 +145,8 @@ static void duty_done(Job *job) {
         LinkEntry *e;
 
         duty_log(j);
+        if (j->acted && j->anothers)
+                offenders_note(s, j->uid);
         e = link_table_by_ifindex(s->links, j->ifindex);
         if (e) { /* first, so that the reports that are read now ask anew */
                 again = e->duties_again & bit;
@@ -172,8 +176,11 @@ static void find_victims(Service *s, const uint8_t mac[static 6], TapJob *j) {
         if (!s->links) /* at the start: all entries are looked at in a moment */
                 return;
         for (LinkEntry *e = link_table_next(s->links, NULL); e; e = link_table_next(s->links, e))
-                if (n < ELEMENTS(j->victims) && link_has_guest_mac(&e->link, mac))
-                        j->victims[n++] = e->link.ifindex;
+                if (link_has_guest_mac(&e->link, mac)) {
+                        j->anothers = j->anothers || e->link.alias.uid != j->uid;
+                        if (n < ELEMENTS(j->victims))
+                                j->victims[n++] = e->link.ifindex;
+                }
 }
 
 /* One of a kind for each tap is enough: it looks for itself. */
