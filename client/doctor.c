@@ -362,7 +362,7 @@ static Result check_features(Doctor *d) {
                 return RESULT_OK;
         }
         say(d, _("The kernel lacks:%s"), missing);
-        next(d, _("A newer kernel has them; what each gives is in the README"));
+        next(d, _("A newer kernel has them; what each gives is in docs/kernels.md"));
         return RESULT_WARN;
 }
 

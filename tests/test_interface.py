@@ -120,7 +120,7 @@ def test_no_text_names_a_method():
     methods = [name for kind, name in describe(interface_of(XML.read_text())) if kind == "method"]
     word = re.compile(rf"\b(?:{'|'.join(methods)}|fcprocctl|busctl)\b")
     seen = 0
-    for path in sorted((CHECKOUT / "service").glob("*.c")):
+    for path in sorted((CHECKOUT / "service").rglob("*.c")):
         for call in re.findall(r'\bfailure_\w+\(\s*&?[^;"]*?((?:"(?:[^"\\]|\\.)*"\s*)+)', path.read_text()):
             text = "".join(re.findall(r'"((?:[^"\\]|\\.)*)"', call))
             seen += 1

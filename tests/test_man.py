@@ -233,7 +233,7 @@ def test_the_options_of_fcprocd():
 
 
 def test_every_key_with_its_default():
-    source = (CHECKOUT / "service" / "config.c").read_text()
+    source = (CHECKOUT / "service" / "base" / "config.c").read_text()
     known = {key: default or "none" for key, default in re.findall(r'\{"(\w+)", set_\w+, [^"]*"([^"]*)"\}', source)}
     assert len(known) > 10 and known["bridge_ip"] == "172.16.0.1"
     described = {term: text.rpartition("Default: ")[2].removesuffix(".") for term, text in page("fcproc.conf.5").terms("OPTIONS").items()}
@@ -281,7 +281,7 @@ def test_nothing_of_the_documentation_is_left_out():
 
 
 def test_every_error_and_no_other():
-    source = (CHECKOUT / "service" / "errors.c").read_text()
+    source = (CHECKOUT / "service" / "bus" / "errors.c").read_text()
     known = set(re.findall(r'FCPROC_ERROR "(\w+)"', source))
     described = page("org.banger.FcProc.5").terms("ERRORS")
     assert len(known) > 10 and set(described) - {"AccessDenied"} == known
