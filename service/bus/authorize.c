@@ -83,7 +83,7 @@ void authorization_cancel(Call *call) {
         free(TAKE_PTR(a->question));
 }
 
-static int conclude(Call *call, sd_bus_error *error) {
+static int conclude(Call *call) {
         const Authorization *a = &call->authorization;
         Failure f;
 
@@ -107,13 +107,12 @@ static int conclude(Call *call, sd_bus_error *error) {
                                   call_method(call), *call->object ? " " : "", call->object,
                                   call->user->uid, a->action);
         }
-        return call_fail(call, error, &f);
+        return call_fail_with(call, &f);
 }
 
-int call_authorize(Call *call, const char *action, const Details *details, sd_bus_error *error) {
+int call_authorize(Call *call, const char *action, const Details *details) {
         Authorization *a = &call->authorization;
         _cleanup_free_ char *question = NULL;
-        Failure f;
 
         if (call_is_root(call))
                 return 0;
@@ -121,7 +120,7 @@ int call_authorize(Call *call, const char *action, const Details *details, sd_bu
                 action = ACTION_MANAGE_OTHERS;
         question = question_of(action, details);
         if (!question)
-                return failure_oom(&f), call_fail(call, error, &f);
+                return call_fail_oom(call);
         if (a->state == AUTHORIZATION_ASKED) /* run again for another reason */
                 return call_park(call);
         if (a->state != AUTHORIZATION_NOT_ASKED) {
@@ -129,18 +128,17 @@ int call_authorize(Call *call, const char *action, const Details *details, sd_bu
 
                 /* a refusal says the same whatever is there now, or it would tell what is */
                 if (a->state != AUTHORIZATION_ALLOWED)
-                        return conclude(call, error);
+                        return conclude(call);
                 /* that the process has ended, or that who listens is known only now that it may be, is
                  * no other question */
                 if (same && (details->pid == a->details.pid || details->pid == 0 ||
                              a->details.pid == 0 || strcmp(action, ACTION_INSPECT) == 0))
                         return 0;
                 if (a->asked_again) {
-                        (void)failure_set(&f, FAILURE_ACCESS_DENIED,
-                                          "%s%s%s: what it acts upon keeps changing while polkit is asked; "
-                                          "try again",
-                                          call_method(call), *call->object ? " " : "", call->object);
-                        return call_fail(call, error, &f);
+                        return call_fail(call, FAILURE_ACCESS_DENIED,
+                                         "%s%s%s: what it acts upon keeps changing while polkit is asked; "
+                                         "try again",
+                                         call_method(call), *call->object ? " " : "", call->object);
                 }
                 a->asked_again = true; /* what it acts upon has changed: that is to be asked about */
                 free(TAKE_PTR(a->question));
@@ -158,7 +156,7 @@ int call_authorize(Call *call, const char *action, const Details *details, sd_bu
                                sd_bus_message_get_allow_interactive_authorization(call->message) > 0,
                        append_details, on_answer, call, &a->pending) < 0) {
                 a->state = AUTHORIZATION_NOT_ASKED;
-                return failure_oom(&f), call_fail(call, error, &f);
+                return call_fail_oom(call);
         }
         return call_park(call);
 }

@@ -61,7 +61,6 @@ typedef struct Authorization {
 
 /* action: for one's own objects. Where details name another owner_uid than the caller (has_owner),
  * manage-others is asked for instead. */
-int call_authorize(struct Call *call, const char *action, const Details *details,
-                   sd_bus_error *error);
+int call_authorize(struct Call *call, const char *action, const Details *details);
 
 void authorization_cancel(struct Call *call);

@@ -15,7 +15,7 @@
 #include "common/cleanup.h"
 
 #define GULP 64U
-#define BEHIND_BYTES (128 * 1024)
+#define BEHIND_BYTES (1024 * 1024)
 
 struct BusPump {
         sd_bus *bus;

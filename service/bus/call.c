@@ -34,6 +34,8 @@ static size_t bucket_of(const sd_bus_message *m) {
         return ((uintptr_t)m >> 5) % BUCKETS;
 }
 
+static void call_end(Call *call);
+
 /* As sd-bus does it when the message comes from the bus; it has no way to ask for that again which
  * would not wait behind everything else that is ready. */
 static void run_again(Call *call) {
@@ -142,7 +144,7 @@ static int check_caller(Call *call, Failure *f) {
         return 0;
 }
 
-int call_begin(Service *s, sd_bus_message *m, CallKind kind, Call **ret, sd_bus_error *error) {
+int call_begin(Service *s, sd_bus_message *m, CallKind kind, Call **ret) {
         const char *sender = sd_bus_message_get_sender(m);
         Failure f;
         Call *call;
@@ -155,12 +157,12 @@ int call_begin(Service *s, sd_bus_message *m, CallKind kind, Call **ret, sd_bus_
 
                 if (!sender || sender[0] != ':')
                         return failure_set(&f, FAILURE_ACCESS_DENIED, "A call needs a sender"),
-                               errors_to_bus(error, &f);
+                               errors_reply(m, &f);
                 if (peer_get(s, sender, &peer) < 0)
-                        return failure_oom(&f), errors_to_bus(error, &f);
+                        return failure_oom(&f), errors_reply(m, &f);
                 call = calloc(1, sizeof(*call));
                 if (!call)
-                        return failure_oom(&f), errors_to_bus(error, &f);
+                        return failure_oom(&f), errors_reply(m, &f);
                 call->service = s;
                 call->message = sd_bus_message_ref(m);
                 call->peer = peer_ref(peer);
@@ -172,6 +174,7 @@ int call_begin(Service *s, sd_bus_message *m, CallKind kind, Call **ret, sd_bus_
         if (s->calls->running_again == call)
                 s->calls->running_again = NULL;
         call->parked = false;
+        call->running = true;
         if (call->peer->gone)
                 return call_end(TAKE_PTR(*ret)), 1;
         if (!call->peer->user || !s->subuids_read)
@@ -179,26 +182,18 @@ int call_begin(Service *s, sd_bus_message *m, CallKind kind, Call **ret, sd_bus_
         if (!call->user) {
                 call->user = user_ref(call->peer->user);
                 if (check_caller(call, &f) < 0)
-                        return call_fail(call, error, &f);
+                        return call_fail_with(call, &f);
         }
         if (!call->counted) {
                 if (count_call(call, &f) < 0)
-                        return call_fail(call, error, &f);
+                        return call_fail_with(call, &f);
                 call->counted = true;
         }
         return 0;
 }
 
-static void log_call(Call *call) {
-        if (!call->answered || !call->user || !(call->result || call->changed))
-                return;
-        log_action(call->result ? LOG_OTHER : LOG_DEED, call_method(call), call->user->uid,
-                   call->object, call->result ?: "done", call->result ? call->failure.text : NULL);
-}
-
-void call_end(Call *call) {
+static void call_end(Call *call) {
         authorization_cancel(call);
-        log_call(call);
         if (call->counted) {
                 if (call->kind == CALL_WAIT)
                         user_end_wait(call->service, call->user);
@@ -221,7 +216,10 @@ void call_end(Call *call) {
 }
 
 void call_leave(Call **call) {
-        if (*call && !(*call)->parked)
+        if (!*call)
+                return;
+        (*call)->running = false;
+        if (!(*call)->parked)
                 call_end(*call);
 }
 
@@ -240,84 +238,76 @@ void call_resume(Call *call) {
         (void)loop_slice_again(s->calls->slices);
 }
 
-int call_fail(Call *call, sd_bus_error *error, const Failure *f) {
-        call->answered = true;
-        call->result = errors_name(f->kind);
-        call->failure = *f;
-        return errors_to_bus(error, f);
-}
-
-static int reply_v(Call *call, const char *types, va_list ap) {
-        _cleanup_message_ sd_bus_message *reply = NULL;
-        int r;
-
-        call->answered = true;
-        r = sd_bus_message_new_method_return(call->message, &reply);
-        if (r >= 0 && types && *types)
-                r = sd_bus_message_appendv(reply, types, ap);
-        if (r >= 0)
-                r = sd_bus_send(NULL, reply, NULL);
-        return r < 0 ? r : 1;
-}
-
-/* A reply that could not be made or sent is answered with a reason of its own, never a bare errno. */
-static int reply_failed(Call *call, int error) {
-        Failure f;
-
-        (void)failure_kernel(&f, error, NULL, "%s %s: replying", call_method(call), call->object);
-        call->result = errors_name(f.kind);
-        call->failure = f;
-        (void)sd_bus_reply_method_errorf(call->message, errors_name(f.kind), "%s", f.text);
+/* The answer is sent, and goes before the log. From outside of its handler that was the end. */
+static int answered(Call *call, const char *error, const char *text) {
+        if (call->user && (error || call->changed))
+                log_action(error ? LOG_OTHER : LOG_DEED, call_method(call), call->user->uid,
+                           call->object, error ?: "done", text);
+        if (!call->running)
+                call_end(call);
         return 1;
 }
 
-int call_reply(Call *call, const char *types, ...) {
-        va_list ap;
-        int r;
+int call_fail_with(Call *call, const Failure *f) {
+        (void)errors_reply(call->message, f);
+        return answered(call, errors_name(f->kind), f->text);
+}
 
-        va_start(ap, types);
-        r = reply_v(call, types, ap);
+int call_fail(Call *call, FailureKind kind, const char *format, ...) {
+        char text[sizeof(((Failure *)NULL)->text)];
+        Failure f;
+        va_list ap;
+
+        va_start(ap, format);
+        (void)vsnprintf(text, sizeof(text), format, ap);
         va_end(ap);
-        return r < 0 ? reply_failed(call, r) : r;
+        (void)failure_set(&f, kind, "%s", text);
+        return call_fail_with(call, &f);
+}
+
+int call_fail_oom(Call *call) {
+        Failure f;
+
+        (void)failure_oom(&f);
+        return call_fail_with(call, &f);
 }
 
 int call_reply_message(Call *call, int error, sd_bus_message *reply) {
         int r = error < 0 ? error : sd_bus_send(NULL, reply, NULL);
+        Failure f;
 
-        call->answered = true;
-        return r < 0 ? reply_failed(call, r) : 1;
+        if (r >= 0)
+                return answered(call, NULL, NULL);
+        /* answered with a reason of its own, never a bare errno */
+        (void)failure_kernel(&f, r, NULL, "%s %s: replying", call_method(call), call->object);
+        return call_fail_with(call, &f);
 }
 
-void call_finish(Call *call, const char *types, ...) {
+int call_reply(Call *call, const char *types, ...) {
+        _cleanup_message_ sd_bus_message *reply = NULL;
         va_list ap;
+        int r;
 
-        va_start(ap, types);
-        (void)reply_v(call, types, ap);
-        va_end(ap);
-        call_end(call);
-}
-
-void call_finish_failed(Call *call, const Failure *f) {
-        call->answered = true;
-        call->result = errors_name(f->kind);
-        call->failure = *f;
-        (void)sd_bus_reply_method_errorf(call->message, errors_name(f->kind), "%s", f->text);
-        call_end(call);
+        r = sd_bus_message_new_method_return(call->message, &reply);
+        if (r >= 0 && types && *types) {
+                va_start(ap, types);
+                r = sd_bus_message_appendv(reply, types, ap);
+                va_end(ap);
+        }
+        return call_reply_message(call, r, reply);
 }
 
 void calls_of_peer_gone(Peer *peer) {
         Call *call, *next;
-        Failure f;
 
         for (call = TAILQ_FIRST(&peer->calls); call; call = next) {
                 next = TAILQ_NEXT(call, in_peer);
                 authorization_cancel(call);
                 if (call->with_worker)
                         continue;
-                if (peer->unknown) {
-                        (void)failure_oom(&f);
-                        call_finish_failed(call, &f);
-                } else
+                if (peer->unknown)
+                        (void)call_fail_oom(call);
+                else
                         call_end(call);
         }
 }

@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* A method call that cannot be answered at once.
+/* A method call.
  *
- * A handler reads top to bottom: arguments, call_begin(), whose is it, call_authorize(), act. Each
- * of these returns 0 to go on, a negative number when the call has failed (error is set), and 1
- * when the call is parked: the handler returns that, and is run again from its first line once the
- * answer is there. So nothing that was resolved before polkit was asked is used after: everything
- * is looked at again.
+ * A handler reads top to bottom: arguments, call_begin(), ownership, call_authorize(), act. Each of
+ * these returns 0 to go on, and 1 when the handler has to return: the call is answered, or it is
+ * parked. A parked call's handler is run again from its first line once what it waits for is there.
+ * So nothing that was resolved before polkit was asked is used after: everything is looked at again.
  *
  *      _cleanup_(call_leave) Call *call = NULL;
  *      …read and validate the arguments…
- *      r = call_begin(service, m, CALL_SHORT, &call, error);
+ *      r = call_begin(service, m, CALL_SHORT, &call);
  *      if (r != 0)
  *              return r;
- */
+ *
+ * There are two ways to answer a call, from inside its handler and from outside: call_reply() and
+ * call_fail(). They send, log, and return 1. From outside they end the call as well: it is gone. */
 
 #include "base/dir-watch.h"
 #include "bus/authorize.h"
@@ -34,14 +35,13 @@ typedef struct Call {
         User *user; /* NULL until known */
         sd_bus_message *message;
         CallKind kind;
-        bool counted, parked, answered;
+        bool counted, parked;
+        bool running;     /* its handler is */
         bool changed;     /* it did something that the log has to have */
         bool resuming;    /* it is queued to be run again */
         bool with_worker; /* a job will come back to it: it must not go before */
         Authorization authorization;
-        char object[160];   /* for the log */
-        const char *result; /* for the log: an error's name, or NULL */
-        Failure failure;    /* … and its text */
+        char object[160]; /* for the log */
         /* what some methods keep from one run of their handler to the next */
         BridgeState bridge;
         bool bridge_known;
@@ -66,8 +66,8 @@ typedef sd_bus_message_handler_t (*CallHandlerFunction)(const char *method);
 int call_table_new(Service *service, CallHandlerFunction find_handler);
 void call_table_free(Service *service);
 
-/* Finds the call that m is, or makes it; who calls, and that his quota has room. */
-int call_begin(Service *service, sd_bus_message *m, CallKind kind, Call **ret, sd_bus_error *error);
+/* Finds the call that m is, or makes it; who calls, and that their quota has room. */
+int call_begin(Service *service, sd_bus_message *m, CallKind kind, Call **ret);
 /* At the end of the handler: a call that is not parked is over. */
 void call_leave(Call **call);
 
@@ -76,16 +76,14 @@ int call_park(Call *call);
 /* Runs its handler again, from the loop, when those before it had their turn. */
 void call_resume(Call *call);
 
-/* Within the handler. */
-int call_fail(Call *call, sd_bus_error *error, const Failure *f);
+/* Answers: the out arguments, or why not. All return 1. */
 int call_reply(Call *call, const char *types, ...);
-/* error: what building the reply came to; negative is answered as a failure. */
+int call_fail(Call *call, FailureKind kind, const char *format, ...) _printf_(3, 4);
+/* The same, with what there is already: a message (error: what building it came to; negative is
+ * answered as a failure), a failure, memory that is short. */
 int call_reply_message(Call *call, int error, sd_bus_message *reply);
-/* Replies (or fails) and ends a parked call. */
-void call_finish(Call *call, const char *types, ...);
-void call_finish_failed(Call *call, const Failure *f);
-/* The reply was sent by other means, or is another object's to send: ends it silently. */
-void call_end(Call *call);
+int call_fail_with(Call *call, const Failure *f);
+int call_fail_oom(Call *call);
 
 /* What the log calls the object. */
 void call_set_object(Call *call, const char *format, ...) _printf_(2, 3);

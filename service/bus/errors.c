@@ -39,7 +39,7 @@ const char *errors_name(FailureKind kind) {
         return error_names[kind];
 }
 
-int errors_to_bus(sd_bus_error *error, const Failure *f) {
-        (void)sd_bus_error_set(error, errors_name(f->kind), f->text);
-        return -EREMOTEIO;
+int errors_reply(sd_bus_message *m, const Failure *f) {
+        (void)sd_bus_reply_method_errorf(m, errors_name(f->kind), "%s", f->text);
+        return 1;
 }

@@ -23,8 +23,9 @@
 /* The same while answers pile up: dbus-daemon reads some 2 KiB of a connection in each turn, and we
  * are one connection beside 256 of a user's. Answers to a flood would stand in front of everybody's. */
 #define MESSAGES_MAX_BEHIND 100U
-/* So many more in the same window are refused; the rest gets no answer. A call without an answer
- * takes one of its connection's 128, so that in the end the bus stops the flood by itself. */
+/* What is too much is refused. While answers pile up only so many are; the rest gets no answer. Not
+ * more often than it has to be: each call without an answer makes the bus slower for all, until its
+ * connection closes (dbus-daemon looks through all of them for each call). */
 #define REFUSALS_MAX 64U
 /* Of a connection, before the bus has said whose it is: that takes less than a millisecond. */
 #define STRANGER_MESSAGES_MAX 64U
@@ -58,12 +59,6 @@ static unsigned count(Peer *peer) {
         return ++i->messages > max ? i->messages - max : 0;
 }
 
-static int refuse(sd_bus_message *m, const Failure *f) {
-        if (sd_bus_message_get_expect_reply(m) > 0)
-                (void)sd_bus_reply_method_errorf(m, errors_name(f->kind), "%s", f->text);
-        return 1;
-}
-
 static int refuse_flood(sd_bus_message *m, Peer *peer, unsigned too_many) {
         User *user = peer->user;
         Failure f;
@@ -81,7 +76,9 @@ static int refuse_flood(sd_bus_message *m, Peer *peer, unsigned too_many) {
                 log_of_user(user->uid, LOG_WARNING, "%s", f.text);
         if (user)
                 user->intake.told = true; /* once in a window */
-        return too_many <= REFUSALS_MAX ? refuse(m, &f) : 1;
+        return too_many <= REFUSALS_MAX || !bus_pump_is_behind(peer->service->pump)
+                       ? errors_reply(m, &f)
+                       : 1;
 }
 
 /* sd-bus answers for names that it does not know, and quotes them whole. */
@@ -115,7 +112,7 @@ static int on_message(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         if (sd_bus_get_unique_name(s->bus, &unique) >= 0 && strcmp(sender, unique) == 0)
                 return 0;
         if (peer_get(s, sender, &peer) < 0)
-                return failure_oom(&f), refuse(m, &f);
+                return failure_oom(&f), errors_reply(m, &f);
         too_many = count(peer);
         if (too_many > 0)
                 return refuse_flood(m, peer, too_many);
@@ -123,7 +120,7 @@ static int on_message(sd_bus_message *m, void *userdata, sd_bus_error *error) {
                 return failure_set(&f, FAILURE_INVALID_ARGS,
                                    "A name of an interface or a property has at most %d bytes",
                                    NAME_LENGTH_MAX),
-                       refuse(m, &f);
+                       errors_reply(m, &f);
         if (s->introspection && sd_bus_message_is_method_call(m, INTROSPECTABLE, "Introspect") > 0 &&
             sd_bus_message_is_empty(m) > 0 && strcmp(sd_bus_message_get_path(m), FCPROC_PATH) == 0) {
                 (void)sd_bus_reply_method_return(m, "s", s->introspection);

@@ -15,12 +15,11 @@ static void drop_job(Job *job) {
 }
 
 int link_job_submit(Call *call, const LinkJob *init, void (*run)(Job *job, void *context),
-                    void (*done)(Job *job), sd_bus_error *error) {
+                    void (*done)(Job *job)) {
         LinkJob *j = calloc(1, sizeof(*j));
-        Failure f;
 
         if (!j)
-                return failure_oom(&f), call_fail(call, error, &f);
+                return call_fail_oom(call);
         *j = *init;
         j->job = (Job){.run = run, .done = done, .drop = drop_job, .user = call->user->uid};
         j->service = call->service;
@@ -57,10 +56,10 @@ void link_job_finish(Job *job) {
         Call *call = link_job_back(j);
 
         if (j->result < 0)
-                call_finish_failed(call, &j->failure);
+                (void)call_fail_with(call, &j->failure);
         else {
                 call->changed = true;
-                call_finish(call, NULL);
+                (void)call_reply(call, NULL);
         }
         free(j);
 }

@@ -26,7 +26,7 @@ typedef struct LinkJob {
 /* Copies init, fills in the rest and hands it to the worker that writes links; the call is parked.
  * Returns what the handler is to return. */
 int link_job_submit(Call *call, const LinkJob *init, void (*run)(Job *job, void *context),
-                    void (*done)(Job *job), sd_bus_error *error);
+                    void (*done)(Job *job));
 
 /* At the start of run: true, with the failure set, where the worker has no socket. */
 bool link_job_lacks_netlink(LinkJob *job, Netlink *nl);

@@ -25,7 +25,7 @@ static void inspect_bridge_done(Job *job) {
         Call *call = link_job_back(j);
 
         if (j->result < 0)
-                call_finish_failed(call, &j->failure);
+                (void)call_fail_with(call, &j->failure);
         else {
                 call->bridge = j->bridge;
                 call->bridge_known = true;
@@ -47,10 +47,11 @@ static void ensure_bridge_done(Job *job) {
         Call *call = link_job_back(j);
 
         if (j->result < 0)
-                call_finish_failed(call, &j->failure);
+                (void)call_fail_with(call, &j->failure);
         else {
                 call->changed = true;
-                call_finish(call, "sis", j->config.bridge_name, j->bridge.ifindex, j->bridge.address);
+                (void)call_reply(call, "sis", j->config.bridge_name, j->bridge.ifindex,
+                                 j->bridge.address);
         }
         free(j);
 }
@@ -62,22 +63,20 @@ int method_ensure_bridge(sd_bus_message *m, void *userdata, sd_bus_error *error)
         int r;
 
         if (options_read(m, NULL, 0, &f) < 0)
-                return errors_to_bus(error, &f);
-        r = call_begin(s, m, CALL_SHORT, &call, error);
+                return errors_reply(m, &f);
+        r = call_begin(s, m, CALL_SHORT, &call);
         if (r != 0)
                 return r;
         call_set_object(call, "%s", s->config->bridge_name);
         if (!call->bridge_known)
-                return link_job_submit(call, &(LinkJob){}, inspect_bridge_run, inspect_bridge_done,
-                                       error);
+                return link_job_submit(call, &(LinkJob){}, inspect_bridge_run, inspect_bridge_done);
         if (call->bridge.complete) /* nothing to do: nothing to ask */
                 return call_reply(call, "sis", s->config->bridge_name, call->bridge.ifindex,
                                   call->bridge.address);
-        r = call_authorize(call, ACTION_MANAGE_BRIDGE, &(Details){.bridge = s->config->bridge_name},
-                           error);
+        r = call_authorize(call, ACTION_MANAGE_BRIDGE, &(Details){.bridge = s->config->bridge_name});
         if (r != 0)
                 return r;
-        return link_job_submit(call, &(LinkJob){}, ensure_bridge_run, ensure_bridge_done, error);
+        return link_job_submit(call, &(LinkJob){}, ensure_bridge_run, ensure_bridge_done);
 }
 
 /* --- RemoveBridge --- */
@@ -114,16 +113,15 @@ int method_remove_bridge(sd_bus_message *m, void *userdata, sd_bus_error *error)
         int r;
 
         if (options_read(m, NULL, 0, &f) < 0)
-                return errors_to_bus(error, &f);
-        r = call_begin(s, m, CALL_SHORT, &call, error);
+                return errors_reply(m, &f);
+        r = call_begin(s, m, CALL_SHORT, &call);
         if (r != 0)
                 return r;
         call_set_object(call, "%s", s->config->bridge_name);
         if (check_bridge_removable(s, &f) < 0)
-                return call_fail(call, error, &f);
-        r = call_authorize(call, ACTION_MANAGE_BRIDGE, &(Details){.bridge = s->config->bridge_name},
-                           error);
+                return call_fail_with(call, &f);
+        r = call_authorize(call, ACTION_MANAGE_BRIDGE, &(Details){.bridge = s->config->bridge_name});
         if (r != 0)
                 return r;
-        return link_job_submit(call, &(LinkJob){}, remove_bridge_run, link_job_finish, error);
+        return link_job_submit(call, &(LinkJob){}, remove_bridge_run, link_job_finish);
 }

@@ -29,23 +29,23 @@
 /* What the three look-ups have in common: path is checked, the caller is known and may, and
  * ret->process is the listener, or NULL with ret_failure saying why there is none. */
 static int find_listener(Service *s, sd_bus_message *m, const char *path, Call **ret_call,
-                         Target *ret, Failure *ret_failure, sd_bus_error *error) {
+                         Target *ret, Failure *ret_failure) {
         Failure f;
         int r;
 
         if (socket_path_check(path, &f) < 0)
-                return errors_to_bus(error, &f);
-        r = call_begin(s, m, CALL_SHORT, ret_call, error);
+                return errors_reply(m, &f);
+        r = call_begin(s, m, CALL_SHORT, ret_call);
         if (r != 0)
                 return r;
         call_set_object(*ret_call, "%s", path);
         if (target_find(*ret_call, path, ret, &f) < 0)
-                return call_fail(*ret_call, error, &f);
-        r = target_authorize(*ret_call, ACTION_INSPECT, path, ret, error);
+                return call_fail_with(*ret_call, &f);
+        r = target_authorize(*ret_call, ACTION_INSPECT, path, ret);
         if (r != 0)
                 return r;
         if (ret->socket.refusal.kind)
-                return call_fail(*ret_call, error, &ret->socket.refusal);
+                return call_fail_with(*ret_call, &ret->socket.refusal);
         if (!ret->process)
                 (void)target_no_listener(ret_failure, path, ret);
         return 0;
@@ -61,11 +61,11 @@ int method_find_pid(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         r = sd_bus_message_read(m, "s", &path);
         if (r < 0)
                 return r;
-        r = find_listener(userdata, m, path, &call, &t, &f, error);
+        r = find_listener(userdata, m, path, &call, &t, &f);
         if (r != 0)
                 return r;
         if (!t.process)
-                return call_fail(call, error, &f);
+                return call_fail_with(call, &f);
         return call_reply(call, "u", (uint32_t)t.process->pid);
 }
 
@@ -79,11 +79,11 @@ int method_open_process(sd_bus_message *m, void *userdata, sd_bus_error *error) 
         r = sd_bus_message_read(m, "s", &path);
         if (r < 0)
                 return r;
-        r = find_listener(userdata, m, path, &call, &t, &f, error);
+        r = find_listener(userdata, m, path, &call, &t, &f);
         if (r != 0)
                 return r;
         if (!t.process)
-                return call_fail(call, error, &f);
+                return call_fail_with(call, &f);
         return call_reply(call, "uh", (uint32_t)t.process->pid, t.process->pidfd);
 }
 
@@ -113,7 +113,7 @@ int method_resolve_pid(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         r = sd_bus_message_read(m, "su", &path, &machine_pid);
         if (r < 0)
                 return r;
-        r = find_listener(userdata, m, path, &call, &t, &f, error);
+        r = find_listener(userdata, m, path, &call, &t, &f);
         if (r != 0)
                 return r;
         if (t.process)
@@ -158,7 +158,7 @@ static void on_scanned(const Scanned *scanned, void *userdata) {
 
         call->with_worker = false;
         if (scanned->failure) {
-                call_finish_failed(call, scanned->failure);
+                (void)call_fail_with(call, scanned->failure);
                 return;
         }
         r = sd_bus_message_new_method_return(call->message, &reply);
@@ -172,23 +172,21 @@ static void on_scanned(const Scanned *scanned, void *userdata) {
         if (r >= 0)
                 r = sd_bus_message_close_container(reply);
         (void)call_reply_message(call, r, reply);
-        call_end(call);
 }
 
 int method_list_processes(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         _cleanup_(call_leave) Call *call = NULL;
         Service *s = userdata;
-        Failure f;
         int r;
 
-        r = call_begin(s, m, CALL_SHORT, &call, error);
+        r = call_begin(s, m, CALL_SHORT, &call);
         if (r != 0)
                 return r;
-        r = call_authorize(call, ACTION_INSPECT, &(Details){.never_prompt = true}, error);
+        r = call_authorize(call, ACTION_INSPECT, &(Details){.never_prompt = true});
         if (r != 0)
                 return r;
         if (discovery_scan(s, call_is_root(call) ? UID_NONE : call->user->uid, on_scanned, call) < 0)
-                return failure_oom(&f), call_fail(call, error, &f);
+                return call_fail_oom(call);
         call->with_worker = true;
         return call_park(call);
 }
@@ -207,7 +205,7 @@ static int check_pid_and_path(uint32_t pid, const char *path, Failure *f) {
 
 /* Replies to a wait for what has gone already, or whose time is over already. 1 if it did. */
 static int wait_is_over(Call *call, const Target *t, uint32_t pid, const char *path,
-                        uint64_t timeout_usec, bool replies, sd_bus_error *error) {
+                        uint64_t timeout_usec, bool replies) {
         Failure f;
         int r;
 
@@ -228,14 +226,14 @@ static int wait_is_over(Call *call, const Target *t, uint32_t pid, const char *p
                 return 0; /* its end is about to be told */
         if (replies) {
                 (void)wait_timed_out_failure(&f, t->process->pid, path);
-                return call_fail(call, error, &f);
+                return call_fail_with(call, &f);
         }
         r = call_reply(call, "u", (uint32_t)t->process->pid);
         events_send_wait_timed_out(call->peer, t->process, path);
         return r;
 }
 
-static int wait_for(sd_bus_message *m, Service *s, bool replies, sd_bus_error *error) {
+static int wait_for(sd_bus_message *m, Service *s, bool replies) {
         _cleanup_(call_leave) Call *call = NULL;
         _cleanup_target_ Target t = TARGET_NONE;
         uint64_t timeout_usec;
@@ -248,37 +246,37 @@ static int wait_for(sd_bus_message *m, Service *s, bool replies, sd_bus_error *e
         if (r < 0)
                 return r;
         if (check_pid_and_path(pid, path, &f) < 0 || options_read(m, NULL, 0, &f) < 0)
-                return errors_to_bus(error, &f);
-        r = call_begin(s, m, CALL_WAIT, &call, error);
+                return errors_reply(m, &f);
+        r = call_begin(s, m, CALL_WAIT, &call);
         if (r != 0)
                 return r;
         call_set_process(call, path, pid);
 
         if (target_find_either(call, path, (pid_t)pid, &t, &f) < 0)
-                return call_fail(call, error, &f);
+                return call_fail_with(call, &f);
         target_recall(call, &t);
-        r = target_authorize(call, ACTION_WAIT_FOR_EXIT, path, &t, error);
+        r = target_authorize(call, ACTION_WAIT_FOR_EXIT, path, &t);
         if (r != 0)
                 return r;
         if (t.process && (t.process->exited || process_is_gone(t.process->pidfd)))
                 ; /* it has ended since it was looked at: that is the answer */
         else if (!t.gone && target_check(s, path, (pid_t)pid, &t, &f) < 0)
-                return call_fail(call, error, &f);
-        r = wait_is_over(call, &t, pid, path, timeout_usec, replies, error);
+                return call_fail_with(call, &f);
+        r = wait_is_over(call, &t, pid, path, timeout_usec, replies);
         if (r != 0)
                 return r;
         if (wait_arm(call, t.process, path, timeout_usec, replies, &f) < 0)
-                return call_fail(call, error, &f);
+                return call_fail_with(call, &f);
         /* the reply comes before any signal */
         return replies ? 1 : call_reply(call, "u", (uint32_t)t.process->pid);
 }
 
 int method_wait_for_exit(sd_bus_message *m, void *userdata, sd_bus_error *error) {
-        return wait_for(m, userdata, true, error);
+        return wait_for(m, userdata, true);
 }
 
 int method_watch_exit(sd_bus_message *m, void *userdata, sd_bus_error *error) {
-        return wait_for(m, userdata, false, error);
+        return wait_for(m, userdata, false);
 }
 
 int method_cancel_wait(sd_bus_message *m, void *userdata, sd_bus_error *error) {
@@ -292,11 +290,11 @@ int method_cancel_wait(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         if (r < 0)
                 return r;
         if ((pid != 0 && pid_check(pid, &f) < 0) || (*path && socket_path_check(path, &f) < 0))
-                return errors_to_bus(error, &f);
-        r = call_begin(userdata, m, CALL_SHORT, &call, error);
+                return errors_reply(m, &f);
+        r = call_begin(userdata, m, CALL_SHORT, &call);
         if (r != 0)
                 return r;
-        r = call_authorize(call, ACTION_WAIT_FOR_EXIT, &(Details){}, error);
+        r = call_authorize(call, ACTION_WAIT_FOR_EXIT, &(Details){});
         if (r != 0)
                 return r;
         return call_reply(call, "u", wait_cancel(call->peer, (pid_t)pid, path));
@@ -317,32 +315,30 @@ int method_kill(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         if (r < 0)
                 return r;
         if (check_pid_and_path(pid, path, &f) < 0 || options_read(m, NULL, 0, &f) < 0)
-                return errors_to_bus(error, &f);
-        r = call_begin(s, m, CALL_SHORT, &call, error);
+                return errors_reply(m, &f);
+        r = call_begin(s, m, CALL_SHORT, &call);
         if (r != 0)
                 return r;
         call_set_process(call, path, pid);
 
         if (target_find_either(call, path, (pid_t)pid, &t, &f) < 0)
-                return call_fail(call, error, &f);
+                return call_fail_with(call, &f);
         target_recall(call, &t);
-        r = target_authorize(call, ACTION_KILL, path, &t, error);
+        r = target_authorize(call, ACTION_KILL, path, &t);
         if (r != 0)
                 return r;
         /* somebody answers on the socket, and it is not this pid: the caller means something else */
         if (pid != 0 && !t.proven && t.socket.state == SOCKET_LISTENING)
-                return failure_set(&f, FAILURE_NO_SUCH_PROCESS,
-                                   "Process %u is not the one behind %s (process %d is); nothing was killed",
-                                   pid, path, t.socket.pid),
-                       call_fail(call, error, &f);
+                return call_fail(call, FAILURE_NO_SUCH_PROCESS,
+                                 "Process %u is not the one behind %s (process %d is); nothing was killed",
+                                 pid, path, t.socket.pid);
         /* the pid may be another process's by now, of the same owner: that one was not asked about */
         if (call->process && t.process && call->process != t.process)
-                return failure_set(&f, FAILURE_NO_SUCH_PROCESS,
-                                   "Process %d ended while polkit was asked; nothing was killed",
-                                   call->process->pid),
-                       call_fail(call, error, &f);
+                return call_fail(call, FAILURE_NO_SUCH_PROCESS,
+                                 "Process %d ended while polkit was asked; nothing was killed",
+                                 call->process->pid);
         if (target_check(s, path, (pid_t)pid, &t, &f) < 0 || process_kill(t.process, &f) < 0)
-                return call_fail(call, error, &f);
+                return call_fail_with(call, &f);
         call->changed = true;
         return call_reply(call, NULL);
 }
@@ -362,26 +358,26 @@ int method_shutdown(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         if (r < 0)
                 return r;
         if (socket_path_check(path, &f) < 0 || options_read(m, options, ELEMENTS(options), &f) < 0)
-                return errors_to_bus(error, &f);
-        r = call_begin(s, m, CALL_WAIT, &call, error);
+                return errors_reply(m, &f);
+        r = call_begin(s, m, CALL_WAIT, &call);
         if (r != 0)
                 return r;
         call_set_object(call, "%s", path);
 
         if (target_find(call, path, &t, &f) < 0)
-                return call_fail(call, error, &f);
-        r = target_authorize(call, ACTION_SHUTDOWN, path, &t, error);
+                return call_fail_with(call, &f);
+        r = target_authorize(call, ACTION_SHUTDOWN, path, &t);
         if (r != 0)
                 return r;
         if (t.socket.refusal.kind)
-                return call_fail(call, error, &t.socket.refusal);
+                return call_fail_with(call, &t.socket.refusal);
         if (!t.process && t.socket.state != SOCKET_BACKLOG_FULL)
                 return call_reply(call, "ssi", "already-gone", exit_cause_name(EXIT_CAUSE_UNKNOWN),
                                   -1);
         if (!t.process)
-                return target_no_listener(&f, path, &t), call_fail(call, error, &f);
+                return target_no_listener(&f, path, &t), call_fail_with(call, &f);
         if (shutdown_start(call, path, &t, grace_usec, force, &f) < 0)
-                return call_fail(call, error, &f);
+                return call_fail_with(call, &f);
         return 1;
 }
 
@@ -415,16 +411,16 @@ int method_subscribe(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         int r;
 
         if (options_read(m, NULL, 0, &f) < 0)
-                return errors_to_bus(error, &f);
-        r = call_begin(s, m, CALL_SHORT, &call, error);
+                return errors_reply(m, &f);
+        r = call_begin(s, m, CALL_SHORT, &call);
         if (r != 0)
                 return r;
-        r = call_authorize(call, ACTION_WAIT_FOR_EXIT, &(Details){}, error);
+        r = call_authorize(call, ACTION_WAIT_FOR_EXIT, &(Details){});
         if (r != 0)
                 return r;
         was_subscribed = call->peer->subscribed;
         if (!was_subscribed && check_subscriptions(call, &f) < 0)
-                return call_fail(call, error, &f);
+                return call_fail_with(call, &f);
         r = call_reply(call, NULL);
         call->peer->subscribed = true;
         if (!was_subscribed) {
@@ -440,10 +436,10 @@ int method_unsubscribe(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         Service *s = userdata;
         int r;
 
-        r = call_begin(s, m, CALL_SHORT, &call, error);
+        r = call_begin(s, m, CALL_SHORT, &call);
         if (r != 0)
                 return r;
-        r = call_authorize(call, ACTION_WAIT_FOR_EXIT, &(Details){}, error);
+        r = call_authorize(call, ACTION_WAIT_FOR_EXIT, &(Details){});
         if (r != 0)
                 return r;
         call->peer->subscribed = false;
@@ -458,10 +454,10 @@ int method_get_usage(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         bool all;
         int r;
 
-        r = call_begin(s, m, CALL_SHORT, &call, error);
+        r = call_begin(s, m, CALL_SHORT, &call);
         if (r != 0)
                 return r;
-        r = call_authorize(call, ACTION_INSPECT, &(Details){}, error);
+        r = call_authorize(call, ACTION_INSPECT, &(Details){});
         if (r != 0)
                 return r;
         /* uid 0 has the limits that all users share, and no limit of calls */

@@ -24,16 +24,16 @@ int method_ensure_socket_dir(sd_bus_message *m, void *userdata, sd_bus_error *er
         int r;
 
         if (options_read(m, NULL, 0, &f) < 0)
-                return errors_to_bus(error, &f);
-        r = call_begin(s, m, CALL_SHORT, &call, error);
+                return errors_reply(m, &f);
+        r = call_begin(s, m, CALL_SHORT, &call);
         if (r != 0)
                 return r;
         call_set_object(call, "%s/%u", s->config->runtime_dir, call->user->uid);
-        r = call_authorize(call, ACTION_ENSURE_SOCKET_DIR, &(Details){}, error);
+        r = call_authorize(call, ACTION_ENSURE_SOCKET_DIR, &(Details){});
         if (r != 0)
                 return r;
         if (socket_dir_ensure(s->config, call->user->uid, &path, &call->changed, &f) < 0)
-                return call_fail(call, error, &f);
+                return call_fail_with(call, &f);
         return call_reply(call, "s", path);
 }
 
@@ -86,15 +86,15 @@ int method_resolve_binary(sd_bus_message *m, void *userdata, sd_bus_error *error
         Failure f;
         int r;
 
-        r = call_begin(s, m, CALL_SHORT, &call, error);
+        r = call_begin(s, m, CALL_SHORT, &call);
         if (r != 0)
                 return r;
-        r = call_authorize(call, ACTION_INSPECT, &(Details){}, error);
+        r = call_authorize(call, ACTION_INSPECT, &(Details){});
         if (r != 0)
                 return r;
         if (resolve_binary(s->config, &path, &f) < 0) {
                 path = NULL;
-                return call_fail(call, error, &f);
+                return call_fail_with(call, &f);
         }
         return call_reply(call, "s", path);
 }
@@ -116,25 +116,25 @@ int method_ensure_socket_access(sd_bus_message *m, void *userdata, sd_bus_error 
                 return r;
         if (socket_path_check(path, &f) < 0 || label_check(label, &f) < 0 ||
             options_read(m, options, ELEMENTS(options), &f) < 0)
-                return errors_to_bus(error, &f);
-        r = call_begin(s, m, CALL_SHORT, &call, error);
+                return errors_reply(m, &f);
+        r = call_begin(s, m, CALL_SHORT, &call);
         if (r != 0)
                 return r;
         call_set_object(call, "%s", path);
 
         if (target_find(call, path, &t, &f) < 0)
-                return call_fail(call, error, &f);
-        r = target_authorize_path(call, ACTION_ENSURE_SOCKET_ACCESS, path, &t, error);
+                return call_fail_with(call, &f);
+        r = target_authorize_path(call, ACTION_ENSURE_SOCKET_ACCESS, path, &t);
         if (r != 0)
                 return r;
         if (t.socket.refusal.kind)
-                return call_fail(call, error, &t.socket.refusal);
+                return call_fail_with(call, &t.socket.refusal);
         if (t.socket.state != SOCKET_LISTENING && t.socket.state != SOCKET_BACKLOG_FULL)
-                return call_wait_for_socket(call, path, label, &t, timeout_usec, error);
+                return call_wait_for_socket(call, path, label, &t, timeout_usec);
         if (socket_give(&t.socket, path,
                         t.socket.in_runtime_dir ? t.socket.directory_uid : call->user->uid,
                         &call->changed, &f) < 0)
-                return call_fail(call, error, &f);
+                return call_fail_with(call, &f);
         return call_reply(call, NULL);
 }
 
@@ -147,10 +147,10 @@ static void on_ctrl_alt_del(const VmmAnswer *answer, void *userdata) {
         call->vmm = NULL;
         if (answer->kind == VMM_DONE) {
                 call->changed = true;
-                call_finish(call, NULL);
+                (void)call_reply(call, NULL);
         } else {
                 (void)vmm_failure(answer, call->object, &f);
-                call_finish_failed(call, &f);
+                (void)call_fail_with(call, &f);
         }
 }
 
@@ -168,29 +168,28 @@ int method_send_ctrl_alt_del(sd_bus_message *m, void *userdata, sd_bus_error *er
         if (r < 0)
                 return r;
         if (socket_path_check(path, &f) < 0 || options_read(m, options, ELEMENTS(options), &f) < 0)
-                return errors_to_bus(error, &f);
-        r = call_begin(s, m, CALL_SHORT, &call, error);
+                return errors_reply(m, &f);
+        r = call_begin(s, m, CALL_SHORT, &call);
         if (r != 0)
                 return r;
         call_set_object(call, "%s", path);
 
         if (target_find(call, path, &t, &f) < 0)
-                return call_fail(call, error, &f);
-        r = target_authorize_path(call, ACTION_SEND_CTRL_ALT_DEL, path, &t, error);
+                return call_fail_with(call, &f);
+        r = target_authorize_path(call, ACTION_SEND_CTRL_ALT_DEL, path, &t);
         if (r != 0)
                 return r;
         if (t.socket.refusal.kind)
-                return call_fail(call, error, &t.socket.refusal);
+                return call_fail_with(call, &t.socket.refusal);
         if (t.socket.state == SOCKET_BACKLOG_FULL)
-                return failure_set(&f, FAILURE_VMM_UNREACHABLE,
-                                   "The VMM behind %s accepts no connection (its backlog is full); try again",
-                                   path),
-                       call_fail(call, error, &f);
+                return call_fail(call, FAILURE_VMM_UNREACHABLE,
+                                 "The VMM behind %s accepts no connection (its backlog is full); try again",
+                                 path);
         if (t.socket.state != SOCKET_LISTENING)
-                return call_wait_for_socket(call, path, "Ctrl-Alt-Del", &t, timeout_usec, error);
+                return call_wait_for_socket(call, path, "Ctrl-Alt-Del", &t, timeout_usec);
         call_stop_waiting_for_socket(call);
         if (vmm_send_ctrl_alt_del(s->http, t.socket.fd, t.process, on_ctrl_alt_del, call,
                                   &call->vmm) < 0)
-                return failure_oom(&f), call_fail(call, error, &f);
+                return call_fail_oom(call);
         return call_park(call);
 }

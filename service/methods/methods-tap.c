@@ -41,10 +41,10 @@ static void create_tap_done(Job *job) {
                 call->gateways_mac = true;
                 call_resume(call);
         } else if (j->result < 0)
-                call_finish_failed(call, &j->failure);
+                (void)call_fail_with(call, &j->failure);
         else {
                 call->changed = true;
-                call_finish(call, "i", j->made.ifindex);
+                (void)call_reply(call, "i", j->made.ifindex);
         }
         if (creator_gone)
                 tap_watch_peer_gone(j->service, j->spec.auto_delete);
@@ -190,8 +190,8 @@ int method_create_tap(sd_bus_message *m, void *userdata, sd_bus_error *error) {
                 return r;
         if (tap_name_check(tap, s->config->tap_prefixes, &f) < 0 ||
             read_tap_options(m, &o, &f) < 0 || check_tap_options(s, tap, &o, &job.spec, &f) < 0)
-                return errors_to_bus(error, &f);
-        r = call_begin(s, m, CALL_SHORT, &call, error);
+                return errors_reply(m, &f);
+        r = call_begin(s, m, CALL_SHORT, &call);
         if (r != 0)
                 return r;
         call_set_object(call, "%s", tap);
@@ -199,10 +199,9 @@ int method_create_tap(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         link_table_sync(s->links);
         if (check_namesake(s, tap, call->user, &replaces, &f) < 0 ||
             check_tap_quota(call, tap, replaces, &wait, &f) < 0)
-                return call_fail(call, error, &f);
+                return call_fail_with(call, &f);
         action = create_tap_action(call, tap, &job.spec);
-        r = call_authorize(call, action, &(Details){.tap = tap, .bridge = s->config->bridge_name},
-                           error);
+        r = call_authorize(call, action, &(Details){.tap = tap, .bridge = s->config->bridge_name});
         if (r != 0)
                 return r;
         if (wait) {
@@ -216,12 +215,12 @@ int method_create_tap(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         job.spec.may_be_gateways = call_is_root(call) || strcmp(action, ACTION_MANAGE_OTHERS) == 0;
         if (job.spec.has_guest_mac &&
             tap_guest_mac_is_taken(s, job.spec.guest_mac, tap, call->user->uid))
-                return tap_guest_mac_in_use(&job.spec, &f), call_fail(call, error, &f);
+                return tap_guest_mac_in_use(&job.spec, &f), call_fail_with(call, &f);
         job.spec.tun_uid = o.has_tun_uid ? o.tun_uid : call->user->uid;
         if (o.auto_delete)
                 (void)snprintf(job.spec.auto_delete, sizeof(job.spec.auto_delete), "%s",
                                call->peer->name);
-        return link_job_submit(call, &job, create_tap_run, create_tap_done, error);
+        return link_job_submit(call, &job, create_tap_run, create_tap_done);
 }
 
 /* --- DeleteTap --- */
@@ -239,10 +238,10 @@ static void on_reaped(const Failure *failure, void *userdata) {
 
         call->with_worker = false;
         if (failure)
-                call_finish_failed(call, failure);
+                (void)call_fail_with(call, failure);
         else {
                 call->changed = true;
-                call_finish(call, NULL);
+                (void)call_reply(call, NULL);
         }
 }
 
@@ -251,7 +250,7 @@ static void displace_tap_done(Job *job) {
         Call *call = link_job_back(j);
 
         if (j->result < 0)
-                call_finish_failed(call, &j->failure);
+                (void)call_fail_with(call, &j->failure);
         else {
                 call->with_worker = true;
                 if (tap_reaper_add(j->service->reaper, j->ifindex, on_reaped, call) < 0) {
@@ -284,10 +283,10 @@ int method_delete_tap(sd_bus_message *m, void *userdata, sd_bus_error *error) {
                 return r;
         /* the prefixes may have been others when it was made */
         if (!is_known_tap(s, tap) && tap_name_check(tap, s->config->tap_prefixes, &f) < 0)
-                return errors_to_bus(error, &f);
+                return errors_reply(m, &f);
         if (options_read(m, NULL, 0, &f) < 0)
-                return errors_to_bus(error, &f);
-        r = call_begin(s, m, CALL_SHORT, &call, error);
+                return errors_reply(m, &f);
+        r = call_begin(s, m, CALL_SHORT, &call);
         if (r != 0)
                 return r;
         call_set_object(call, "%s", tap);
@@ -295,22 +294,19 @@ int method_delete_tap(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         link_table_sync(s->links);
         e = link_table_by_name(s->links, tap);
         if (!e || is_unmarked(s, e))
-                return failure_set(&f, FAILURE_NO_SUCH_TAP, "There is no tap %s; nothing to delete",
-                                   tap),
-                       call_fail(call, error, &f);
+                return call_fail(call, FAILURE_NO_SUCH_TAP, "There is no tap %s; nothing to delete",
+                                 tap);
         if (!link_is_our_tap(&e->link))
-                return failure_set(&f, FAILURE_NOT_OURS,
-                                   "%s was not made by this service; whoever made it should delete it",
-                                   tap),
-                       call_fail(call, error, &f);
+                return call_fail(call, FAILURE_NOT_OURS,
+                                 "%s was not made by this service; whoever made it should delete it",
+                                 tap);
         r = call_authorize(call, ACTION_DELETE_TAP,
-                           &(Details){.tap = tap, .has_owner = true, .owner_uid = e->link.alias.uid},
-                           error);
+                           &(Details){.tap = tap, .has_owner = true, .owner_uid = e->link.alias.uid});
         if (r != 0)
                 return r;
         job = (LinkJob){.ifindex = e->link.ifindex, .uid = e->link.alias.uid};
         memcpy(job.name, e->link.name, sizeof(job.name));
-        return link_job_submit(call, &job, displace_tap_run, displace_tap_done, error);
+        return link_job_submit(call, &job, displace_tap_run, displace_tap_done);
 }
 
 /* --- ListTaps --- */
@@ -383,7 +379,7 @@ static void list_taps_done(Job *job) {
         link_table_sync(j->service->links);
         call->with_worker = false;
         if (j->result < 0) {
-                call_finish_failed(call, &j->failure);
+                (void)call_fail_with(call, &j->failure);
                 free(j);
                 return;
         }
@@ -396,22 +392,20 @@ static void list_taps_done(Job *job) {
         if (r >= 0)
                 r = sd_bus_message_close_container(reply);
         (void)call_reply_message(call, r, reply);
-        call_end(call);
         free(j);
 }
 
 int method_list_taps(sd_bus_message *m, void *userdata, sd_bus_error *error) {
         _cleanup_(call_leave) Call *call = NULL;
         Service *s = userdata;
-        Failure f;
         ListJob *j;
         uid_t uid;
         int r;
 
-        r = call_begin(s, m, CALL_SHORT, &call, error);
+        r = call_begin(s, m, CALL_SHORT, &call);
         if (r != 0)
                 return r;
-        r = call_authorize(call, ACTION_INSPECT, &(Details){.never_prompt = true}, error);
+        r = call_authorize(call, ACTION_INSPECT, &(Details){.never_prompt = true});
         if (r != 0)
                 return r;
         link_table_sync(s->links);
@@ -420,7 +414,7 @@ int method_list_taps(sd_bus_message *m, void *userdata, sd_bus_error *error) {
                     ? calloc(1, sizeof(*j) + link_table_count_taps(s->links, uid) * sizeof(Link))
                     : NULL;
         if (!j)
-                return failure_oom(&f), call_fail(call, error, &f);
+                return call_fail_oom(call);
         j->job = (Job){.run = list_taps_run,
                        .done = list_taps_done,
                        .drop = list_taps_drop,

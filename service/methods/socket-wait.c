@@ -81,7 +81,7 @@ static int watch_directory(Call *call, const char *path, Failure *f) {
 }
 
 int call_wait_for_socket(Call *call, const char *path, const char *label, const Target *t,
-                         uint64_t timeout_usec, sd_bus_error *error) {
+                         uint64_t timeout_usec) {
         uint64_t now = loop_now(), pause;
         Failure f;
         int r;
@@ -91,15 +91,14 @@ int call_wait_for_socket(Call *call, const char *path, const char *label, const 
                                                                           : USEC_FOREVER;
         if (now >= call->socket_deadline) {
                 call_stop_waiting_for_socket(call);
-                (void)failure_set(&f, FAILURE_SOCKET_NOT_READY, "%s: the socket %s %s", label, path,
-                                  t->socket.state == SOCKET_ABSENT
-                                          ? "did not appear in time"
-                                          : "is there, but nothing listens on it");
-                return call_fail(call, error, &f);
+                return call_fail(call, FAILURE_SOCKET_NOT_READY, "%s: the socket %s %s", label, path,
+                                 t->socket.state == SOCKET_ABSENT
+                                         ? "did not appear in time"
+                                         : "is there, but nothing listens on it");
         }
         r = watch_directory(call, path, &f);
         if (r < 0)
-                return call_fail(call, error, &f);
+                return call_fail_with(call, &f);
 
         pause = call->socket_deadline == USEC_FOREVER ? USEC_FOREVER : call->socket_deadline - now;
         if (r > 0 && call->socket_looks < PROMPT_LOOKS)
@@ -112,7 +111,7 @@ int call_wait_for_socket(Call *call, const char *path, const char *label, const 
         call->socket_looks++;
         if (pause != USEC_FOREVER && look_again_after(call, pause) < 0) {
                 (void)failure_oom(&f);
-                return call_fail(call, error, &f);
+                return call_fail_with(call, &f);
         }
         return call_park(call);
 }

@@ -10,4 +10,4 @@
 /* Before anything else is begun with the call: no event runs its handler again. */
 void call_stop_waiting_for_socket(Call *call);
 int call_wait_for_socket(Call *call, const char *path, const char *label, const Target *target,
-                         uint64_t timeout_usec, sd_bus_error *error);
+                         uint64_t timeout_usec);

@@ -68,7 +68,7 @@ void shutdown_free_all(Service *s) {
 
 static void fail(Shutdown *d, const Failure *f) {
         log_action(LOG_OTHER, "Shutdown", d->user->uid, d->path, errors_name(f->kind), f->text);
-        (void)sd_bus_reply_method_errorf(d->message, errors_name(f->kind), "%s", f->text);
+        (void)errors_reply(d->message, f);
         shutdown_free(d);
 }
 

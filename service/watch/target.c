@@ -100,8 +100,7 @@ void target_recall(Call *call, Target *t) {
         }
 }
 
-int target_authorize(Call *call, const char *action, const char *path, const Target *t,
-                     sd_bus_error *error) {
+int target_authorize(Call *call, const char *action, const char *path, const Target *t) {
         Details d = {.owner_uid = UID_NONE};
 
         if (t->process)
@@ -122,17 +121,15 @@ int target_authorize(Call *call, const char *action, const char *path, const Tar
                         d.owner_uid = UID_NONE;
                 }
         }
-        return call_authorize(call, action, &d, error);
+        return call_authorize(call, action, &d);
 }
 
-int target_authorize_path(Call *call, const char *action, const char *path, const Target *t,
-                          sd_bus_error *error) {
+int target_authorize_path(Call *call, const char *action, const char *path, const Target *t) {
         return call_authorize(call, action,
                               &(Details){.api_sock = path,
                                          .has_owner = true,
                                          .owner_uid = t->socket.owner,
-                                         .disputed = !t->socket.agrees},
-                              error);
+                                         .disputed = !t->socket.agrees});
 }
 
 int target_no_listener(Failure *f, const char *path, const Target *t) {

@@ -36,13 +36,12 @@ int target_find_either(struct Call *call, const char *path, pid_t pid, Target *r
 void target_recall(struct Call *call, Target *target);
 
 /* Asks for action on it; as call_authorize(). path may be "". */
-int target_authorize(struct Call *call, const char *action, const char *path, const Target *target,
-                     sd_bus_error *error);
+int target_authorize(struct Call *call, const char *action, const char *path, const Target *target);
 
 /* The same for what is done to the socket and not to a process: no pid among the details, so that a
  * VMM that starts while polkit is asked is no other question. */
 int target_authorize_path(struct Call *call, const char *action, const char *path,
-                          const Target *target, sd_bus_error *error);
+                          const Target *target);
 
 /* After authorization: 0 if the process may be acted upon: it is behind the socket, or it is a VMM
  * by its comm. NO_SUCH_PROCESS, NOT_A_VMM, VMM_UNREACHABLE, or the socket's refusal. */

@@ -37,7 +37,7 @@ static void reply_failure(WaitWatch *w, const Failure *f) {
                 return;
         log_action(LOG_OTHER, "WaitForExit", w->user->uid, w->api_sock, errors_name(f->kind),
                    f->text);
-        (void)sd_bus_reply_method_errorf(w->message, errors_name(f->kind), "%s", f->text);
+        (void)errors_reply(w->message, f);
 }
 
 int wait_timed_out_failure(Failure *f, pid_t pid, const char *api_sock) {
