@@ -95,6 +95,15 @@ static int on_etc(sd_event_source *source, const struct inotify_event *event, vo
         return 0;
 }
 
+static int watch_subuid(Service *s) {
+        int r = sd_event_add_inotify(s->event, &s->subuid_watch, "/etc",
+                                     IN_CLOSE_WRITE | IN_MOVED_TO | IN_DELETE, on_etc, s);
+
+        if (r >= 0)
+                r = sd_event_source_set_priority(s->subuid_watch, PRIORITY_CONTROL);
+        return r < 0 ? r : subuid_reload(s);
+}
+
 static void on_process_exited(Process *process, void *userdata) {
         Service *s = userdata;
 
@@ -202,13 +211,7 @@ int service_new(sd_event *event, const char *config_file, Service **ret, char **
                 (void)fail(ret_reason, r, "Reading the links over netlink");
                 goto failed;
         }
-        r = sd_event_add_inotify(event, &s->subuid_watch, "/etc",
-                                 IN_CLOSE_WRITE | IN_MOVED_TO | IN_DELETE, on_etc, s);
-        /* another priority is another inotify queue: none that users' directories can fill */
-        if (r >= 0)
-                r = sd_event_source_set_priority(s->subuid_watch, PRIORITY_CONTROL);
-        if (r >= 0)
-                r = subuid_reload(s);
+        r = watch_subuid(s);
         if (r < 0) {
                 (void)fail(ret_reason, r, "Watching " SUBUID_FILE);
                 goto failed;

@@ -428,7 +428,7 @@ def test_run_again_while_polkit_is_asked(service, alice, bob, polkit, vmm, quest
 
 
 def test_a_mount_over_a_socket(service, alice, bob, root, vmm, fuse):  # noqa: F811
-    """Its name is a socket's, and what is there now does not answer (hostile case 43)."""
+    """Its name is a socket's, and what is there now does not answer (hostile case 47)."""
     his = vmm(bob, "his")
     path = f"{ensure_directory(alice.account)}/hang.sock"
     with socket.socket(socket.AF_UNIX) as each:

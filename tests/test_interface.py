@@ -150,7 +150,7 @@ def test_actions_are_named_in_no_other_way():
 
 
 def test_defaults_of_the_policy():
-    """design.md, section 5."""
+    """What each action allows by itself: docs/permissions.md."""
     administrators = {
         "create-tap": ("auth_admin", "auth_admin", "auth_admin_keep"),
         "manage-bridge": ("auth_admin", "auth_admin", "auth_admin_keep"),

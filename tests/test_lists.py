@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A list is whole, or says that it is cut, or is an error (hostile cases 43, 44, 46)."""
+"""A list is whole, or says that it is cut, or is an error (hostile cases 47, 48, 50)."""
 
 import os
 import resource
@@ -55,7 +55,7 @@ def stale(client, count, name="stale"):
 
 @pytest.mark.parametrize("what", ["directory", "socket", "one's own directory"])
 def test_a_mount_that_does_not_answer(service, alice, bob, root, vmm, fuse, what):
-    """It is not asked: others' lists and starts go on (hostile case 43)."""
+    """It is not asked: others' lists and starts go on (hostile case 47)."""
     hers, his = vmm(alice, "hers"), vmm(bob, "his")
     directory = Path(ensure_directory(alice.account))
     if what == "directory":
@@ -141,7 +141,7 @@ def test_another_runtime_directory(service, alice, root, vmm):
 
 
 def test_silent_listeners_delay_nobody(service, alice, bob, root, vmm, silent):
-    """A thousand of alice's: root's list and bob's come within a second or so, with bob's VM in them (hostile case 44)."""
+    """A thousand of alice's: root's list and bob's come within a second or so, with bob's VM in them (hostile case 48)."""
     directory = ensure_directory(alice.account)
     for part in range(5):
         silent(alice, *[f"{directory}/silent{part}-{n}.sock" for n in range(200)])
@@ -159,7 +159,7 @@ def test_silent_listeners_delay_nobody(service, alice, bob, root, vmm, silent):
 
 
 def test_a_vmm_that_is_stopped_when_first_asked(service, alice, root, vmm):
-    """It is listed as what is known of it, and as itself when it goes on (hostile case 46)."""
+    """It is listed as what is known of it, and as itself when it goes on (hostile case 50)."""
     import signal
 
     vm = vmm(alice, "web")

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Nobody drowns in the log what others did (hostile case 45)."""
+"""Nobody drowns in the log what others did (hostile case 49)."""
+
+import shutil
+import signal
+import subprocess
 
 import pytest
 
 from conftest import ensure_directory
-from fcproc import FOREVER, SECOND, refused
+from fcproc import FOREVER, SECOND, WORK, eventually, refused
 from test_many import in_turns
 
 
@@ -82,3 +86,20 @@ def test_a_refusal_for_a_quota_is_logged(service, alice, vmm):
     with refused("LimitsExceeded"):
         alice.do("WatchExit", vm.pid, vm.sock, FOREVER)
     assert len(lines(service, "WatchExit", f"by uid {alice.uid}", "LimitsExceeded")) == 1
+
+
+def test_why_an_exit_is_unknown(service, alice, start):
+    """A process that its parent does not wait for: the kernel tells how it ended only after that."""
+    program = WORK / "unreaped" / "firecracker"  # called like a VMM, so that it may be waited for
+    program.parent.mkdir(exist_ok=True)
+    shutil.copy("/bin/sleep", program)
+    account = alice.account
+    parent = start("sh", "-c", f"{program} 3600 & echo $!; read -r line", stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                   user=account.uid, group=account.gid, extra_groups=account.groups)  # fmt: skip
+    pid = int(parent.stdout.readline())
+    parent.send_signal(signal.SIGSTOP)
+    wait = alice.begin("WaitForExit", pid, "", FOREVER)
+    eventually(lambda: alice.do("GetUsage")["waits"] == 1, 5, "the wait")
+    alice.do("Kill", pid, "")
+    assert wait.result() == ("unknown", -1)
+    assert lines(service, "WaitForExit", "done: unknown (")

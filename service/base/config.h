@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* The configuration (fcproc.conf, design.md §7): read whole, checked, and then never changed; a
+/* The configuration (fcproc.conf(5)): read whole, checked, and then never changed; a
  * reload makes a new one. */
 
 #include <net/if.h>

@@ -41,7 +41,7 @@ typedef struct Kernel {
 
 extern const Kernel kernel;
 
-/* Feature names that design.md §3 lists; found out once, at the start. */
+/* What docs/kernels.md lists; found out once, at the start. */
 typedef struct Features {
         bool peer_pidfd, exit_status, fchmodat2, locked_port, live_rename;
         bool pidfd_inode; /* pidfds are inodes of their own from 6.9: st_ino identifies a process */

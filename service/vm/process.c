@@ -31,7 +31,20 @@ struct ProcessTable {
         LIST_HEAD(, Process) buckets[BUCKETS];
 };
 
-const ProcessExit process_exit_unknown = {.cause = EXIT_CAUSE_UNKNOWN, .status = -1};
+static ProcessExit unknown(const char *why) {
+        return (ProcessExit){.cause = EXIT_CAUSE_UNKNOWN, .status = -1, .why = why};
+}
+
+const ProcessExit process_exit_unknown = {.cause = EXIT_CAUSE_UNKNOWN,
+                                          .status = -1,
+                                          .why = "it had ended before anybody looked"};
+
+void process_exit_describe(const ProcessExit *exit, char *ret, size_t size) {
+        if (exit->cause == EXIT_CAUSE_UNKNOWN)
+                (void)snprintf(ret, size, "unknown (%s)", exit->why);
+        else
+                (void)snprintf(ret, size, "%s %d", exit_cause_name(exit->cause), exit->status);
+}
 
 const char *exit_cause_name(ExitCause cause) {
         static const char *const names[] = {
@@ -85,6 +98,7 @@ static void process_finish(Process *p, const ProcessExit *how) {
         p->exited = true;
         p->exit.cause = how->cause;
         p->exit.status = how->status;
+        p->exit.why = how->why;
         LIST_REMOVE(p, in_bucket);
 
         process_ref(p);
@@ -94,7 +108,7 @@ static void process_finish(Process *p, const ProcessExit *how) {
 
 /* True when the kernel has told how it ended. */
 static bool read_exit(Process *p) {
-        ProcessExit how = process_exit_unknown;
+        ProcessExit how = {.why = ""};
         PidfdInfo info;
 
         if (kernel.pidfd_info(p->pidfd, &info) < 0 || !info.has_exit)
@@ -113,13 +127,17 @@ static bool read_exit(Process *p) {
 static int on_reap_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
         Process *p = userdata;
 
+        ProcessExit how = unknown("its parent did not wait for it within 100 ms");
+
         if (!read_exit(p))
-                process_finish(p, &process_exit_unknown);
+                process_finish(p, &how);
         return 0;
 }
 
 static int on_pidfd(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
         Process *p = userdata;
+        ProcessExit how = unknown(p->table->features->exit_status ? "the kernel does not tell how"
+                                                                  : "this kernel cannot tell");
 
         if (p->exit.at_realtime == 0)
                 p->exit.at_realtime = realtime_now();
@@ -133,7 +151,7 @@ static int on_pidfd(sd_event_source *source, int fd, uint32_t revents, void *use
                                    on_reap_deadline, p) >= 0)
                         return 0;
         }
-        process_finish(p, &process_exit_unknown);
+        process_finish(p, &how);
         return 0;
 }
 

@@ -27,10 +27,13 @@ typedef enum ExitCause {
 typedef struct ProcessExit {
         ExitCause cause;
         int status;           /* exit code or signal number; -1 with UNKNOWN */
+        const char *why;      /* it is UNKNOWN, a constant; "" where it is not */
         uint64_t at_realtime; /* µs, CLOCK_REALTIME: when it was seen */
 } ProcessExit;
 
 extern const ProcessExit process_exit_unknown; /* gone before anybody looked */
+/* "exited 0", "unknown (why)": for the log. */
+void process_exit_describe(const ProcessExit *exit, char *ret, size_t size);
 const char *exit_cause_name(ExitCause cause);
 
 /* Somebody who wants to know when a process ends; embedded, first. on_exit takes itself off. */

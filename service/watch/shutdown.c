@@ -76,10 +76,13 @@ static void on_exit_of_process(Watch *watch) {
         Shutdown *d = (Shutdown *)watch;
         const ProcessExit *e = &watch->process->exit;
         const char *how = d->killed ? "killed" : d->asked ? "ctrl-alt-del" : "already-gone";
+        char ended[80], text[100];
 
         (void)sd_bus_reply_method_return(d->message, "ssi", how, exit_cause_name(e->cause),
                                          e->status);
-        log_action(LOG_DEED, "Shutdown", d->user->uid, d->path, "done", how);
+        process_exit_describe(e, ended, sizeof(ended));
+        (void)snprintf(text, sizeof(text), "%s, %s", how, ended);
+        log_action(LOG_DEED, "Shutdown", d->user->uid, d->path, "done", text);
         shutdown_free(d);
 }
 

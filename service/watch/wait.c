@@ -64,13 +64,12 @@ static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
 static void on_exit_of_process(Watch *watch) {
         WaitWatch *w = (WaitWatch *)watch;
         Process *p = watch->process;
-        char how[32];
+        char how[80];
 
         if (w->message) {
                 (void)sd_bus_reply_method_return(w->message, "si", exit_cause_name(p->exit.cause),
                                                  p->exit.status);
-                (void)snprintf(how, sizeof(how), "%s %d", exit_cause_name(p->exit.cause),
-                               p->exit.status);
+                process_exit_describe(&p->exit, how, sizeof(how));
                 log_action(LOG_OTHER, "WaitForExit", w->user->uid, w->api_sock, "done", how);
         }
         wait_free(w);
