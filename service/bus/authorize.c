@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "bus/authorize.h"
 #include "bus/call.h"
 #include "bus/errors.h"
 #include "bus/polkit.h"
@@ -72,15 +73,6 @@ static void on_answer(PolkitAnswer answer, void *userdata) {
         call->authorization.pending = NULL;
         call->authorization.state = states[answer];
         call_resume(call);
-}
-
-void authorization_cancel(Call *call) {
-        Authorization *a = &call->authorization;
-
-        if (a->pending)
-                polkit_forget(TAKE_PTR(a->pending));
-        a->state = AUTHORIZATION_NOT_ASKED;
-        free(TAKE_PTR(a->question));
 }
 
 static int conclude(Call *call) {

@@ -12,9 +12,7 @@
  *
  * 0 means allowed, negative denied (error is set). polkit absent, dying or failing: denied. */
 
-#include <stdbool.h>
-#include <sys/types.h>
-#include <systemd/sd-bus.h>
+#include "bus/authorization.h"
 
 struct Call;
 
@@ -30,37 +28,6 @@ struct Call;
 #define ACTION_MANAGE_BRIDGE "org.banger.fcproc.manage-bridge"
 #define ACTION_MANAGE_OTHERS "org.banger.fcproc.manage-others"
 
-/* What rules can look up, as far as a method has it. */
-typedef struct Details {
-        const char *tap, *bridge, *api_sock; /* NULL: none */
-        pid_t pid;                           /* 0: none */
-        uid_t owner_uid;                     /* UID_NONE: none, or not one */
-        bool has_owner;
-        bool never_prompt; /* lists: an answer, or a refusal, without a question */
-        bool disputed;     /* its parts name different owners: nobody's own */
-} Details;
-
-typedef enum AuthorizationState {
-        AUTHORIZATION_NOT_ASKED,
-        AUTHORIZATION_ASKED,
-        AUTHORIZATION_ALLOWED,
-        AUTHORIZATION_DENIED,
-        AUTHORIZATION_CHALLENGE,
-        AUTHORIZATION_FAILED, /* no answer from polkit */
-} AuthorizationState;
-
-typedef struct Authorization {
-        AuthorizationState state;
-        bool asked_again;
-        const char *action;
-        char *question;  /* action and details, to compare */
-        Details details; /* tap and api_sock are the message's, bridge the next line's */
-        char bridge[16]; /* IFNAMSIZ: a reload may free the configuration's */
-        struct PolkitQuestion *pending; /* while ASKED */
-} Authorization;
-
 /* action: for one's own objects. Where details name another owner_uid than the caller (has_owner),
  * manage-others is asked for instead. */
 int call_authorize(struct Call *call, const char *action, const Details *details);
-
-void authorization_cancel(struct Call *call);

@@ -193,7 +193,7 @@ int call_begin(Service *s, sd_bus_message *m, CallKind kind, Call **ret) {
 }
 
 static void call_end(Call *call) {
-        authorization_cancel(call);
+        authorization_clear(&call->authorization);
         if (call->counted) {
                 if (call->kind == CALL_WAIT)
                         user_end_wait(call->service, call->user);
@@ -302,7 +302,7 @@ void calls_of_peer_gone(Peer *peer) {
 
         for (call = TAILQ_FIRST(&peer->calls); call; call = next) {
                 next = TAILQ_NEXT(call, in_peer);
-                authorization_cancel(call);
+                authorization_clear(&call->authorization);
                 if (call->with_worker)
                         continue;
                 if (peer->unknown)

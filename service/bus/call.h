@@ -18,7 +18,7 @@
  * call_fail(). They send, log, and return 1. From outside they end the call as well: it is gone. */
 
 #include "base/dir-watch.h"
-#include "bus/authorize.h"
+#include "bus/authorization.h"
 #include "bus/peer.h"
 #include "common/failure.h"
 #include "link/bridge.h"

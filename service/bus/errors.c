@@ -4,6 +4,7 @@
 
 #include <errno.h>
 
+#include "bus/authorize.h"
 #include "bus/errors.h"
 #include "common/cleanup.h"
 

@@ -11,7 +11,7 @@
 #include "common/cleanup.h"
 #include "link/link-parse.h"
 #include "link/link-reports.h"
-#include "link/link-table.h"
+#include "link/link.h"
 #include "link/netlink-talk.h"
 
 #define BUCKETS 64

@@ -8,11 +8,8 @@
 #include <sys/queue.h>
 #include <systemd/sd-event.h>
 
+#include "link/link.h"
 #include "link/netlink.h"
-
-/* Reserved names: no caller's name can begin with '_'. */
-#define DISPLACED_PREFIX "_fcx" /* a tap that was replaced or deleted and waits for its delete */
-#define HALF_MADE_BRIDGE "_fcbr0"
 
 typedef struct LinkEntry {
         Link link;
@@ -46,18 +43,6 @@ LinkEntry *link_table_by_name(LinkTable *table, const char *name);
 LinkEntry *link_table_by_ifindex(LinkTable *table, int ifindex);
 LinkEntry *link_table_next(LinkTable *table, LinkEntry *after); /* NULL: the first */
 
-/* Ours, a tap, under its own name. */
-bool link_is_our_tap(const Link *link);
-bool link_is_displaced(const Link *link);
-/* Not just being made by the worker, which makes it persistent last. A holder can take persistence
- * away, but not that it was held. */
-bool link_is_complete(const Link *link);
-/* Ours, on a bridge, with this guest-mac. */
-bool link_has_guest_mac(const Link *link, const uint8_t mac[static 6]);
 /* Counts of uid's (UID_NONE: everybody's). */
 unsigned link_table_count_taps(LinkTable *table, uid_t uid);
 unsigned link_table_count_displaced(LinkTable *table, uid_t uid);
-
-/* The MAC that we give a tap's host side: made of its ifindex, so that a changed one is known
- * for changed after a restart, too. */
-void tap_mac(int ifindex, uint8_t ret[static 6]);

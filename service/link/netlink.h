@@ -11,29 +11,9 @@
 #include <sys/types.h>
 
 #include "base/worker.h"
-#include "link/alias.h"
+#include "link/link.h"
 
 typedef struct Netlink Netlink;
-
-typedef enum LinkKind {
-        LINK_OTHER,
-        LINK_BRIDGE,
-        LINK_TAP /* tun of type tap */
-} LinkKind;
-
-typedef struct Link {
-        int ifindex;
-        char name[IFNAMSIZ];
-        LinkKind kind;
-        bool up, carrier, persistent;
-        uint32_t carrier_up_count;
-        int master; /* ifindex, 0 for none */
-        uint32_t mtu, group;
-        uint8_t mac[6];
-        Alias alias;
-        uid_t tun_uid;         /* who may attach; UID_NONE: anybody who may at all */
-        bool isolated, locked; /* as a bridge's port */
-} Link;
 
 /* What to change on a link, or with kind how to make one; fields left 0 or NULL stay. */
 typedef struct LinkChange {

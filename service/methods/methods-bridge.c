@@ -2,6 +2,7 @@
 /* Methods on the bridge. */
 
 #include "base/config.h"
+#include "bus/authorize.h"
 #include "bus/errors.h"
 #include "bus/options.h"
 #include "common/cleanup.h"

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/config.h"
+#include "bus/authorize.h"
 #include "bus/call.h"
 #include "bus/errors.h"
 #include "bus/events.h"

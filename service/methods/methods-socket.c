@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "base/config.h"
+#include "bus/authorize.h"
 #include "bus/call.h"
 #include "bus/errors.h"
 #include "bus/options.h"

@@ -8,6 +8,7 @@
 
 #include "base/config.h"
 #include "base/worker.h"
+#include "bus/authorize.h"
 #include "bus/errors.h"
 #include "bus/offenders.h"
 #include "bus/options.h"

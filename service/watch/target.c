@@ -3,6 +3,7 @@
 
 #include "watch/target.h"
 #include "base/config.h"
+#include "bus/authorize.h"
 #include "bus/call.h"
 #include "common/cleanup.h"
 #include "common/failure.h"
