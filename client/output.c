@@ -13,7 +13,6 @@
 #include <wchar.h>
 
 #include "common/text.h"
-#include "common/validate.h"
 #include "i18n.h"
 #include "output.h"
 #include "report.h"

@@ -15,7 +15,6 @@
 
 #include "batch.h"
 #include "common/text.h"
-#include "common/validate.h"
 #include "i18n.h"
 #include "lists.h"
 #include "output.h"

@@ -18,7 +18,6 @@
 #include <time.h>
 
 #include "agent.h"
-#include "common/validate.h"
 #include "i18n.h"
 #include "lists.h"
 #include "output.h"

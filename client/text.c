@@ -10,7 +10,6 @@
 
 #include "common/cleanup.h"
 #include "common/text.h"
-#include "common/validate.h"
 #include "i18n.h"
 #include "text.h"
 

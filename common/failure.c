@@ -9,7 +9,6 @@
 
 #include "common/failure.h"
 #include "common/text.h"
-#include "common/validate.h"
 
 static void _printf_(3, 0) set_text(Failure *f, FailureKind kind, const char *format, va_list ap) {
         char raw[sizeof(f->text)];

@@ -215,12 +215,12 @@ def test_a_learning_port_beside_it(wire, neighbour, attacker, alice, hold, start
     eventually(lambda: wire.reaches(neighbour, B, within=0.2), 2, "the neighbour")
 
 
-def test_an_accomplice_cannot_have_the_address(wire, neighbour, attacker, alice, start):
-    """While the entry is away the address is still the neighbour's."""
+def test_an_accomplice_cannot_have_the_address(wire, neighbour, attacker, alice, root, start):
+    """While the entry is away the address is still the neighbour's; for somebody who took no part, too."""
     attack = switch(start, attacker, alice, B, taken("tap0"))
     while attack.poll() is None:
         with refused("InUse", says=B):
-            alice.do("CreateTap", "tap3", guest_mac=B)
+            root.do("CreateTap", "tap3", guest_mac=B)
     eventually(lambda: not on_the_bridge("tap0"), 2, "tap0's leaving the bridge")
     assert_served(wire, neighbour)
 

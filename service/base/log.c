@@ -14,7 +14,6 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "common/text.h"
-#include "common/validate.h"
 
 #define MESSAGE_ACTION_DONE "8fd5c707a9614dfab28af29c840c8cbe"
 #define MESSAGE_ACTION_FAILED "a6bcc8a0da54430fa4fbdd9c6634928d"

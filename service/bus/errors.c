@@ -4,7 +4,6 @@
 
 #include <errno.h>
 
-#include "bus/authorize.h"
 #include "bus/errors.h"
 #include "common/cleanup.h"
 

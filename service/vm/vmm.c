@@ -10,7 +10,6 @@
 #include <string.h>
 
 #include "common/text.h"
-#include "common/validate.h"
 #include "vm/vmm.h"
 
 #define CTRL_ALT_DEL "{\"action_type\":\"SendCtrlAltDel\"}"
