@@ -6,7 +6,7 @@
 
 #include <libmnl/libmnl.h>
 
-#include "link/netlink.h"
+#include "link/link.h"
 
 /* -EPROTO for what is no link of the whole system: AF_BRIDGE messages tell of a port only. What the
  * message leaves out, or has in a shape that it should not, is 0. */
