@@ -63,9 +63,10 @@ def launch(monkeypatch, make_service, memory):
 
 
 @pytest.fixture
-def service(launch):
+def service(launch, memory):
     service = launch().start()
     yield service
+    memory.failed()  # gcov, too, needs some at the end
     assert service.process.poll() is None, f"fcprocd ended, with {service.process.poll()}:\n{service.log()[-5000:]}"
 
 
@@ -414,6 +415,25 @@ def test_reload(service, memory, client):
         if not failed:
             assert alice.do("GetUsage")["taps-max"] == 64 + n
             return
+
+
+def test_first_jobs(service, memory, client, root):
+    """The workers open their sockets with their first jobs; what fails then is tried again."""
+    root.do("EnsureBridge")
+    for n in range(1, MOST):
+        alice = client("alice")
+        alice.do("CreateTap", "tap0")
+        memory.fail(at=n)
+        answered(alice.begin("DeleteTap", "tap0"))
+        failed = memory.failed()
+        if "tap0" in taps():
+            alice.do("DeleteTap", "tap0")
+        alice.close()
+        if not failed:
+            assert n > 1
+            return
+        service.restart()
+    raise AssertionError(f"more than {MOST} allocations")
 
 
 @pytest.mark.parametrize("every", [2, 3, 7, 50])

@@ -43,7 +43,7 @@ static void *worker_main(void *userdata) {
                 w->turn = job->turn;
                 (void)pthread_mutex_unlock(&w->lock);
                 if (!context && w->context)
-                        context = w->context->open();
+                        job->no_context = w->context->open(&context);
                 job->run(job, context);
                 (void)pthread_mutex_lock(&w->lock);
                 STAILQ_INSERT_TAIL(&w->finished, job, in_queue);

@@ -17,15 +17,17 @@ struct Job {
         void (*done)(Job *job);
         void (*drop)(Job *job); /* at the end of the service, instead of done; may be NULL */
         uid_t user;             /* whose turn it takes */
+        int no_context;         /* -errno: why the worker could not open its context */
         uint64_t turn;          /* the worker's */
         STAILQ_ENTRY(Job) in_queue;
 };
 
 typedef struct Worker Worker;
 
-/* What a worker opens for its jobs, on its thread. NULL: it could not; it is tried again. */
+/* What a worker opens for its jobs, on its thread. -errno: it could not; it is tried again with the
+ * next job. */
 typedef struct WorkerContext {
-        void *(*open)(void);
+        int (*open)(void **ret);
         void (*close)(void *context);
 } WorkerContext;
 

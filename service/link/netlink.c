@@ -90,10 +90,13 @@ void netlink_close(Netlink *nl) {
         free(nl);
 }
 
-static void *context_open(void) {
-        Netlink *nl = NULL;
+static int context_open(void **ret) {
+        Netlink *nl;
+        int r = netlink_open(&nl);
 
-        return netlink_open(&nl) < 0 ? NULL : nl;
+        if (r >= 0)
+                *ret = nl;
+        return r;
 }
 
 static void context_close(void *context) {

@@ -63,7 +63,8 @@ static void batch_run(Job *job, void *context) {
         Netlink *nl = context;
 
         b->result = nl ? taps_delete(nl, b->ifindexes, b->n, &b->failure)
-                       : failure_kernel(&b->failure, ENOBUFS, NULL, "Opening a netlink socket");
+                       : failure_kernel(&b->failure, job->no_context, NULL,
+                                        "Opening a netlink socket");
 }
 
 static void batch_done(Job *job) {

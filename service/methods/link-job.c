@@ -47,7 +47,7 @@ Call *link_job_back(LinkJob *j) {
 bool link_job_lacks_netlink(LinkJob *j, Netlink *nl) {
         if (nl)
                 return false;
-        j->result = failure_kernel(&j->failure, ENOBUFS, NULL, "Opening a netlink socket");
+        j->result = failure_kernel(&j->failure, j->job.no_context, NULL, "Opening a netlink socket");
         return true;
 }
 

@@ -332,7 +332,8 @@ static void list_taps_run(Job *job, void *context) {
         Netlink *nl = context;
 
         if (!nl)
-                j->result = failure_kernel(&j->failure, ENOBUFS, NULL, "Opening a netlink socket");
+                j->result = failure_kernel(&j->failure, job->no_context, NULL,
+                                           "Opening a netlink socket");
         for (size_t i = 0; j->result >= 0 && i < j->n; i++) {
                 Link *link = &j->links[i];
                 int r = netlink_get_link(nl, link->ifindex, NULL, link);

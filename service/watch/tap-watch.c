@@ -87,7 +87,7 @@ static void duty_run(Job *job, void *context) {
         Link link;
         int r;
 
-        r = nl ? netlink_get_link(nl, j->ifindex, NULL, &link) : -ENOBUFS;
+        r = nl ? netlink_get_link(nl, j->ifindex, NULL, &link) : job->no_context;
         if (r < 0 && r != -ENODEV)
                 j->result = failure_kernel(&j->failure, r, nl ? netlink_detail(nl) : NULL,
                                            "Looking up link %d", j->ifindex);
