@@ -91,7 +91,7 @@ void netlink_close(Netlink *nl) {
 }
 
 static int context_open(void **ret) {
-        Netlink *nl;
+        Netlink *nl = NULL;
         int r = netlink_open(&nl);
 
         if (r >= 0)
