@@ -223,7 +223,7 @@ class Service:
         account = os.environ.get("FCPROC_AS")
         if not account:
             return command
-        return ["setpriv", f"--reuid={account}", f"--regid={account}", "--clear-groups",
+        return ["/usr/bin/setpriv", f"--reuid={account}", f"--regid={account}", "--clear-groups",
                 f"--inh-caps=-all,{CAPABILITIES}", f"--ambient-caps=-all,{CAPABILITIES}",
                 f"--bounding-set=-all,{CAPABILITIES}", "--", *command]  # fmt: skip
 
